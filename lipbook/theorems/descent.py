@@ -1,0 +1,195 @@
+"""Theorems on the path of gradient descent, as code: what they say of each network of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lipbook.theorems.verdict import Hypothesis, Verdict, hypothesis_over_steps
+from lipbook.training import TrainingRun
+
+# A risk is a mean of rounded terms: a rise by less than this share of it may be rounding.
+RISK_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class PathBound:
+    """Bound the Lipschitz constant at step T by the start and the path of the two weight blocks.
+
+    Lip(f_T) ≤ L_σ·(‖W_0‖_op + ℓ^W_T)·(‖A_0‖_op + ℓ^A_T), on the whole space. It ignores signs and
+    directions: a path that comes back counts twice.
+
+    References:
+        The book's theorem `thm-path`.
+    """
+
+    label = "thm-path"
+    title = "Weights move no further than the path"
+
+    def bound(self, run: TrainingRun) -> np.ndarray:
+        """Return the bound at every step, (T+1, K), rounded to nearest.
+
+        Args:
+            run: a training run of K networks and T steps.
+
+        Returns:
+            (T+1, K), unit of the outputs per unit of the inputs.
+        """
+        start = run.checkpoints[0]
+        hidden = start.hidden_norm().cpu().numpy() + run.block_path["hidden_weight"]
+        output = start.output_norm().cpu().numpy() + run.block_path["output_weight"]
+        return start.activation.lipschitz * hidden * output
+
+    def verdict(
+        self, run: TrainingRun, network: int, lipschitz: float, subject: str = ""
+    ) -> Verdict:
+        """Return what the theorem says of one network at the end of the run.
+
+        Args:
+            run: a training run.
+            network: which of its networks.
+            lipschitz: Lip(f_T) or an upper bound of it, on any domain.
+            subject: which run this is about.
+
+        Returns:
+            The `Verdict`.
+        """
+        return Verdict(
+            theorem=self.label,
+            title=self.title,
+            quantity="Lipschitz constant at the last step",
+            hypotheses=(finite_steps(run, network),),
+            bound=float(self.bound(run)[-1, network]),
+            measured=lipschitz,
+            subject=subject,
+        )
+
+
+@dataclass(frozen=True)
+class EventualDecay:
+    """Bound the Lipschitz constant at every step from T₀ on by the state at T₀ and the mass to come.
+
+    With x = ‖W_{T₀}‖_op, y = ‖A_{T₀}‖_op, S = Σ_{t ≥ T₀} α_t and e = √(2R_{T₀}S):
+    Lip(f_t) ≤ L_σ·(xy + e√(x² + y²) + e²/2) for every t ≥ T₀, on the whole space.
+
+    Attributes:
+        start: T₀; it must be one of the run's recorded steps.
+
+    References:
+        The book's theorem `thm-eventual`.
+    """
+
+    start: int
+
+    label = "thm-eventual"
+    title = "Eventual decay keeps what it finds"
+
+    def path_bound(self, run: TrainingRun) -> np.ndarray:
+        """Return e = √(2R_{T₀}S) for each network, (K,), infinite where the rates are not summable.
+
+        Args:
+            run: a training run.
+
+        Returns:
+            (K,), in the unit of the weights.
+        """
+        tail = np.array([schedule.tail_mass(self.start) for schedule in run.schedules])
+        risk = run.risk[self.start]
+        # 0·∞: a network that is already at zero risk does not move, whatever the rates.
+        return np.sqrt(2.0 * np.where(risk == 0.0, 0.0, risk * tail))
+
+    def bound(self, run: TrainingRun) -> np.ndarray:
+        """Return the bound for all steps from T₀ on, (K,), rounded to nearest.
+
+        Args:
+            run: a training run.
+
+        Returns:
+            (K,), unit of the outputs per unit of the inputs; infinite where the rates are not
+            summable.
+
+        Raises:
+            ValueError: T₀ is not among the run's recorded steps.
+        """
+        state = run.checkpoints[self._index(run)]
+        x, y = state.hidden_norm().cpu().numpy(), state.output_norm().cpu().numpy()
+        e = self.path_bound(run)
+        return state.activation.lipschitz * (x * y + e * np.hypot(x, y) + 0.5 * e * e)
+
+    def verdict(
+        self, run: TrainingRun, network: int, lipschitz: float, subject: str = ""
+    ) -> Verdict:
+        """Return what the theorem says of one network.
+
+        Args:
+            run: a training run.
+            network: which of its networks.
+            lipschitz: the largest Lipschitz constant (or an upper bound of it) seen from T₀ on.
+            subject: which run this is about.
+
+        Returns:
+            The `Verdict`.
+        """
+        return Verdict(
+            theorem=self.label,
+            title=self.title,
+            quantity=f"largest Lipschitz constant from step {self.start} on",
+            hypotheses=(
+                finite_steps(run, network),
+                self._summable(run, network),
+                sufficient_decrease(run, network, self.start),
+            ),
+            bound=float(self.bound(run)[network]),
+            measured=lipschitz,
+            subject=subject,
+        )
+
+    def _index(self, run: TrainingRun) -> int:
+        found = np.flatnonzero(run.steps == self.start)
+        if len(found) == 0:
+            raise ValueError(
+                f"`start` must be a recorded step of the run. Got {self.start}. "
+                f"Train with steps=[..., {self.start}]."
+            )
+        return int(found[0])
+
+    def _summable(self, run: TrainingRun, network: int) -> Hypothesis:
+        tail = run.schedules[network].tail_mass(self.start)
+        return Hypothesis("H2", "the rates from step T₀ on have a finite sum", bool(tail < np.inf))
+
+
+def finite_steps(run: TrainingRun, network: int) -> Hypothesis:
+    """Check that every step of the run was finite: H1 of the path theorems.
+
+    Args:
+        run: a training run.
+        network: which of its networks.
+
+    Returns:
+        The `Hypothesis`, with the step of divergence.
+    """
+    stopped = int(run.diverged_at[network])
+    statement = "every step is finite"
+    return Hypothesis("H1", statement, stopped < 0, step=stopped if stopped >= 0 else None)
+
+
+def sufficient_decrease(run: TrainingRun, network: int, start: int) -> Hypothesis:
+    """Check R_{t+1} ≤ R_t − (α_t/2)‖∇R_t‖² for every step t ≥ `start`, up to rounding of the risk.
+
+    Args:
+        run: a training run.
+        network: which of its networks.
+        start: the first step t looked at.
+
+    Returns:
+        The `Hypothesis`; its step is the first t at which the risk falls by too little.
+    """
+    risk, rates = run.risk[start:, network], run.learning_rates[start:, network]
+    norms = run.gradient_norm[start:-1, network]
+    allowed = risk[:-1] * (1.0 + RISK_ROUNDING) - 0.5 * rates * norms**2
+    statement = "each step from T₀ on lowers the risk by half the rate times the squared gradient"
+    found = hypothesis_over_steps("H3", statement, allowed.tolist(), risk[1:].tolist())
+    if found.step is None:
+        return found
+    return Hypothesis(found.name, statement, False, start + found.step, found.margin)
