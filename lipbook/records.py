@@ -20,8 +20,10 @@ SCHEMA = 1
 SECTIONS = ("parameters", "values", "verdicts", "figures")
 RESULT_KEYS = ("chapter", *SECTIONS, "modules", "digest")
 NOT_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
-# Sentences about the numbers; the numbers themselves stand beside them and are compared.
-WORDS = frozenset({"title", "quantity", "statement", "subject", "meaning", "unit", "rtol", "atol"})
+# Words about the numbers, and the slack, which is bound − measured: all of it stands beside them.
+NOT_COMPARED = frozenset(
+    {"title", "quantity", "statement", "subject", "meaning", "unit", "rtol", "atol", "slack"}
+)
 VERDICT_RTOL = 1e-6
 
 
@@ -233,8 +235,10 @@ def differing(
     if isinstance(was, Mapping) and isinstance(now, Mapping):
         found = []
         for key, (old, new) in pairs(was, now):
-            if key not in WORDS:
-                found += differing(kind, f"{name} {key}", old, new, rtol, atol)
+            if key not in NOT_COMPARED:
+                # a margin may be nought to rounding: it has no scale of its own
+                room = max(atol, rtol) if key == "margin" else atol
+                found += differing(kind, f"{name} {key}", old, new, rtol, room)
         return found
     if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
         found = []
