@@ -1,0 +1,6 @@
+"""Training and Lipschitz constants of two-layer networks: the module that the book's notebooks call.
+
+Importing the package imports nothing else, so that the command line answers at once.
+"""
+
+__version__ = "0.1.0"
