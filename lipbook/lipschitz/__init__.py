@@ -1,0 +1,26 @@
+"""Lipschitz constants of two-layer networks: lower bounds, exact values, upper bounds."""
+
+from lipbook.lipschitz.product import (
+    centred_upper_bound,
+    formal_upper_bound,
+    path_norm_upper_bound,
+    pattern_upper_bound,
+    product_upper_bound,
+    product_upper_bounds,
+)
+from lipbook.lipschitz.sort import ExactConstants, exact_piecewise_linear
+from lipbook.lipschitz.types import Ball, LipschitzBracket, Witness
+
+__all__ = [
+    "Ball",
+    "ExactConstants",
+    "LipschitzBracket",
+    "Witness",
+    "centred_upper_bound",
+    "exact_piecewise_linear",
+    "formal_upper_bound",
+    "path_norm_upper_bound",
+    "pattern_upper_bound",
+    "product_upper_bound",
+    "product_upper_bounds",
+]

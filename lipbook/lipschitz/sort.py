@@ -1,0 +1,249 @@
+"""Exact Lipschitz constants of piecewise-linear two-layer networks of one variable.
+
+f(x) = Σ_j A_j σ(w_j x + b_j) has slope v(x) = Σ_j A_j w_j σ'(w_j x + b_j) ∈ ℝ^k, constant on the
+open cells between neighbouring breakpoints −b_j/w_j. Going right, neuron j changes the slope by
+(σ'(0⁺) − σ'(0⁻))·A_j|w_j|, whatever the sign of w_j. So Lip(f) = max over cells of ‖v‖: one sort
+and one prefix sum, O(m log m).
+
+Rigour. The order of the breakpoints, the ends of the interval included, is exact (`breakpoints`). A
+slope is a sum of at most 2m terms, each with at most 3 roundings, added in blocks so that no term
+passes through more than n additions, n ≈ 4√m. So |v̂ − v| ≤ γ_(n+3)·Σ|terms| ≤ (n + 8)·2u·Σ|terms|,
+the sum taken in floating point too: by it `lower` and `upper` are moved outwards. Where
+cancellation makes that too much, the sums are redone in integers (`exact_sums`) and the bracket
+closes to one float64.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lipbook.activations import Activation, get_activation
+from lipbook.lipschitz.breakpoints import IntArray, exact_order
+from lipbook.lipschitz.exact_sums import largest_slope
+from lipbook.lipschitz.problem import Options, checked_stack
+from lipbook.lipschitz.rounding import UNIT, down, exponent, norm_upper, up
+from lipbook.lipschitz.types import BoolArray, FloatArray, box_arrays, checked_domain, is_exact
+
+# Beyond so many slopes the integer sums take longer than a reader waits (about a second per
+# million).
+LARGEST_EXACT_SUM = 2**21
+
+
+@dataclass(frozen=True)
+class ExactConstants:
+    """Hold the Lipschitz constants of K networks of one variable, each within [lower, upper].
+
+    Attributes:
+        lower: (K,), rounded down.
+        upper: (K,), rounded up.
+        location: (K,), a point inside the steepest cell (the float nearest to it, if that cell is
+            narrower than the spacing of floats).
+    """
+
+    lower: FloatArray
+    upper: FloatArray
+    location: FloatArray
+
+
+@dataclass(frozen=True)
+class SteepestCells:
+    """Hold, for K networks, the steepest cell and how it was found.
+
+    Attributes:
+        constants: the bracket and the location.
+        cell: number of breakpoints left of the steepest cell, (K,).
+        order: exact order of the breakpoints, (K, n).
+    """
+
+    constants: ExactConstants
+    cell: IntArray
+    order: IntArray
+
+
+def exact_piecewise_linear(
+    hidden_weight: Any,
+    hidden_bias: Any,
+    output_weight: Any,
+    activation: str | Activation = "relu",
+    interval: tuple[float, float] | None = None,
+    rel_gap: float = 1e-6,
+) -> ExactConstants:
+    """Compute the exact Lipschitz constants of K piecewise-linear networks of one variable at once.
+
+    Lip(f, I) = max over the cells that meet the inside of I of ‖Σ_j A_j w_j σ'(w_j x + b_j)‖₂.
+
+    Args:
+        hidden_weight: W, (K, m, 1) or (K, m).
+        hidden_bias: b, (K, m).
+        output_weight: A, (K, k, m), or (K, m) for one output.
+        activation: σ with one kink at 0: "relu", "leaky relu", "abs".
+        interval: (low, high), or None for the whole line.
+        rel_gap: redo the sums in integers where rounding leaves upper > (1 + rel_gap)·lower.
+
+    Returns:
+        `ExactConstants`: lower, upper, location, each (K,).
+
+    Raises:
+        ValueError: shapes that do not fit, more than one input, a smooth activation, low ≥ high.
+    """
+    weight, bias, output = checked_stack(hidden_weight, hidden_bias, output_weight)
+    if weight.shape[2] != 1:
+        raise ValueError(
+            "`hidden_weight` must belong to networks of one input to sort breakpoints. "
+            f"Got {weight.shape[2]} inputs. Use brackets."
+        )
+    options = Options(rel_gap=rel_gap)
+    box = box_arrays(checked_domain(interval, 1), 1)
+    ends = None if box is None else (float(box[0][0]), float(box[1][0]))
+    kinks = checked_kinks(get_activation(activation))
+    return steepest_cells(weight[..., 0], bias, output, kinks, ends, options.rel_gap).constants
+
+
+def checked_kinks(activation: Activation) -> tuple[float, float]:
+    """Return (σ'(0⁻), σ'(0⁺)), or say that σ is smooth."""
+    if activation.kink_slopes is None:
+        raise ValueError(
+            f"`activation` must be piecewise linear to sort breakpoints. Got {activation.name!r}. "
+            'Use method="enclosure".'
+        )
+    return activation.kink_slopes
+
+
+def steepest_cells(
+    weight: FloatArray,
+    bias: FloatArray,
+    output: FloatArray,
+    kink_slopes: tuple[float, float],
+    ends: tuple[float, float] | None,
+    rel_gap: float,
+) -> SteepestCells:
+    """Find the steepest cell of K networks of one variable (see `exact_piecewise_linear`).
+
+    Args:
+        weight: w, (K, m).
+        bias: b, (K, m).
+        output: A, (K, k, m).
+        kink_slopes: (σ'(0⁻), σ'(0⁺)).
+        ends: (low, high) or None.
+        rel_gap: as in `exact_piecewise_linear`.
+
+    Returns:
+        The `SteepestCells`.
+    """
+    points, order, wanted = _cells(weight, bias, ends)
+    slopes, error, e = _slopes(weight, output, kink_slopes, order)
+    norms = np.where(wanted, np.sqrt(np.einsum("ekc,ekc->ec", slopes, slopes)), -1.0)
+    cell = norms.argmax(axis=1)
+    largest = np.take_along_axis(norms, cell[:, None], axis=1)[:, 0]
+    k = output.shape[1]
+    lower = down(np.ldexp(down(np.maximum(down(largest, k + 2) - error, 0.0), 1), e), 1)
+    # nextafter, not `up`: a positive bound that underflows to 0 here must stay positive.
+    upper = np.nextafter(np.ldexp(up(up(largest, k + 2) + error, 1), e), np.inf)
+    for i in range(weight.shape[0]):
+        if not is_exact(lower[i], upper[i], rel_gap) and k * order.shape[1] <= LARGEST_EXACT_SUM:
+            lower[i], upper[i], cell[i] = largest_slope(
+                weight[i], output[i], kink_slopes, order[i], wanted[i]
+            )
+    location = np.array([_inside(p, int(c), ends) for p, c in zip(points, cell, strict=True)])
+    return SteepestCells(ExactConstants(lower, upper, location), cell, order)
+
+
+def _cells(
+    weight: FloatArray, bias: FloatArray, ends: tuple[float, float] | None
+) -> tuple[FloatArray, IntArray, BoolArray]:
+    """Return sorted breakpoints (K, n), their order, and which of the n + 1 cells are open and in
+    I.
+
+    The ends of I are entered as two more breakpoints, of neurons with w = 1 that change no slope; a
+    neuron with w = 0 gets a breakpoint at 0 where nothing changes. Cells between equal breakpoints
+    are empty.
+    """
+    size, width = weight.shape
+    live = weight != 0.0
+    w, b = np.where(live, weight, 1.0), np.where(live, bias, 0.0)
+    if ends is not None:
+        w = np.concatenate([w, np.ones((size, 2))], axis=1)
+        b = np.concatenate([b, np.broadcast_to(-np.array(ends), (size, 2))], axis=1)
+    points, order, distinct = exact_order(w, b)
+    wanted = np.ones((size, order.shape[1] + 1), dtype=bool)
+    wanted[:, 1:-1] = distinct
+    if ends is not None:
+        index = np.arange(order.shape[1] + 1)
+        low, high = (np.argmax(order == width + i, axis=1)[:, None] for i in (0, 1))
+        wanted &= (index > low) & (index <= high)
+    return points, order, wanted
+
+
+def _slopes(
+    weight: FloatArray, output: FloatArray, kink_slopes: tuple[float, float], order: IntArray
+) -> tuple[FloatArray, FloatArray, IntArray]:
+    """Return slopes (K, k, n + 1), a bound of the norm of their errors (K,), both · 2^e, and e."""
+    left, right = kink_slopes
+    w_exponent, a_exponent = exponent(weight, 1), exponent(output, (1, 2))
+    v = np.ldexp(output, -a_exponent) * np.ldexp(weight, -w_exponent)[:, None, :]
+    positive = (weight > 0.0)[:, None, :]
+    start, n_start = _block_sum(np.where(positive, v * left, v * right))
+    jumps = np.where(positive, v, -v) * (right - left)
+    jumps = np.pad(jumps, ((0, 0), (0, 0), (0, order.shape[1] - weight.shape[1])))
+    jumps = np.take_along_axis(jumps, order[:, None, :], axis=2)
+    sums, n_sums = _block_cumsum(jumps)
+    slopes = np.concatenate([start, sums + start], axis=2)
+    steepness = max(abs(left), abs(right)) + abs(right - left)
+    mass = up(steepness * np.abs(v).sum(axis=2), weight.shape[1] + 4)
+    # The last term covers products and squares lost to underflow; a slope that small goes to
+    # `exact_sums`.
+    error = 2.0 * UNIT * (n_start + n_sums + 8) * norm_upper(mass) + 2.0**-500
+    return slopes, error, (w_exponent[:, 0] + a_exponent[:, 0, 0]).astype(np.intp)
+
+
+def _blocks(x: FloatArray) -> FloatArray:
+    """Cut the last axis into about √n blocks of about √n, padded with zeros."""
+    n = x.shape[-1]
+    length = max(1, math.isqrt(n))
+    count = -(-n // length)
+    padded = np.zeros((*x.shape[:-1], count * length))
+    padded[..., :n] = x
+    return padded.reshape(*x.shape[:-1], count, length)
+
+
+def _block_sum(x: FloatArray) -> tuple[FloatArray, int]:
+    """Return the sum over the last axis (kept) and the most additions one term passes through."""
+    blocks = _blocks(x)
+    total = blocks.sum(axis=-1).sum(axis=-1, keepdims=True)
+    return total, blocks.shape[-1] + blocks.shape[-2]
+
+
+def _block_cumsum(x: FloatArray) -> tuple[FloatArray, int]:
+    """Return prefix sums over the last axis and the most additions one term passes through."""
+    blocks = _blocks(x)
+    sums = np.cumsum(blocks, axis=-1)
+    sums[..., 1:, :] += np.cumsum(sums[..., -1], axis=-1)[..., :-1, None]
+    flat = sums.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
+    return flat, blocks.shape[-1] + blocks.shape[-2]
+
+
+def _inside(points: FloatArray, cell: int, ends: tuple[float, float] | None) -> float:
+    """Return a point inside the cell that has `cell` breakpoints on its left, rounded."""
+    largest = float(np.finfo(np.float64).max)
+    left = float(np.clip(points[cell - 1], -largest, largest)) if cell > 0 else -math.inf
+    right = float(np.clip(points[cell], -largest, largest)) if cell < points.size else math.inf
+    if ends is not None:
+        left, right = max(left, ends[0]), min(right, ends[1])
+    if left == -math.inf:
+        return min(right, max(right - max(1.0, abs(right)), -largest)) if right < math.inf else 0.0
+    if right == math.inf:
+        return min(left + max(1.0, abs(left)), largest)
+    return 0.5 * left + 0.5 * right
+
+
+def cell_pattern(weight: FloatArray, bias: FloatArray, order: IntArray, cell: int) -> BoolArray:
+    """Return which neurons have a positive pre-activation inside the cell, (m,)."""
+    rank = np.empty(order.size, dtype=np.intp)
+    rank[order] = np.arange(order.size)
+    passed = rank[: weight.size] < cell
+    pattern: BoolArray = np.where(weight == 0.0, bias > 0.0, passed == (weight > 0.0))
+    return pattern
