@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Weekly observations kept for the annual cycle: one in five. Five and 52 share no divisor, so that
-# the kept weeks spread over the whole year, and n stays below 500.
-_CYCLE_STRIDE = 5
+# Weekly observations kept for the annual cycle: one in eleven. Eleven and 52 share no divisor, so that
+# the kept weeks spread over the whole year; n = 198 keeps a chapter quick.
+_CYCLE_STRIDE = 11
 _WEEKS_PER_YEAR = 52
 
 
@@ -206,11 +206,11 @@ def co2_cycle() -> Dataset:
     """Load the annual cycle of CO₂ at Mauna Loa against the phase of the year.
 
     The target is the deviation of a weekly observation from the mean of the 53 observations around
-    it (the two outermost counted half); one observation in five is kept. Raw input: the fraction of
+    it (the two outermost counted half); one observation in eleven is kept. Raw input: the fraction of
     the year gone by.
 
     Returns:
-        A `Dataset` with n < 450, d = 1, in years and ppm.
+        A `Dataset` with n = 198, d = 1, in years and ppm.
     """
     year, ppm = _weekly_co2()
     weights = np.ones(_WEEKS_PER_YEAR + 1)

@@ -1,0 +1,1 @@
+"""Figures of the book: functions that take arrays and axes and know nothing of torch."""
