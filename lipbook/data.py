@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Weekly observations kept for the annual cycle: one in eleven. Eleven and 52 share no divisor, so that
-# the kept weeks spread over the whole year; n = 198 keeps a chapter quick.
+# Weekly observations kept for the annual cycle: one in eleven, which keeps a chapter quick. Eleven
+# and 52 share no divisor, so that the kept weeks spread over the whole year.
 _CYCLE_STRIDE = 11
 _WEEKS_PER_YEAR = 52
 
@@ -177,7 +177,7 @@ def _weekly_co2() -> tuple[np.ndarray, np.ndarray]:
 
 def _decimal_year(index: object) -> np.ndarray:
     days_in_year = np.where(index.is_leap_year, 366.0, 365.0)  # type: ignore[attr-defined]
-    return np.asarray(index.year + (index.dayofyear - 0.5) / days_in_year)  # type: ignore[attr-defined]
+    return np.asarray(index.year + (index.day_of_year - 0.5) / days_in_year)  # type: ignore[attr-defined]
 
 
 def _co2_dataset(
@@ -206,8 +206,8 @@ def co2_cycle() -> Dataset:
     """Load the annual cycle of CO₂ at Mauna Loa against the phase of the year.
 
     The target is the deviation of a weekly observation from the mean of the 53 observations around
-    it (the two outermost counted half); one observation in eleven is kept. Raw input: the fraction of
-    the year gone by.
+    it (the two outermost counted half); one observation in eleven is kept. Raw input: the fraction
+    of the year gone by.
 
     Returns:
         A `Dataset` with n = 198, d = 1, in years and ppm.
