@@ -1,5 +1,7 @@
 """Lipschitz constants of two-layer networks: lower bounds, exact values, upper bounds."""
 
+from lipbook.lipschitz.ascent import ascent_lower_bound, sampled_lower_bound, sampled_witness
+from lipbook.lipschitz.bracketing import bracket
 from lipbook.lipschitz.product import (
     centred_upper_bound,
     formal_upper_bound,
@@ -16,6 +18,8 @@ __all__ = [
     "ExactConstants",
     "LipschitzBracket",
     "Witness",
+    "ascent_lower_bound",
+    "bracket",
     "centred_upper_bound",
     "exact_piecewise_linear",
     "formal_upper_bound",
@@ -23,4 +27,6 @@ __all__ = [
     "pattern_upper_bound",
     "product_upper_bound",
     "product_upper_bounds",
+    "sampled_lower_bound",
+    "sampled_witness",
 ]

@@ -91,7 +91,8 @@ class Options:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 0
+    is_int = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return is_int and int(value) >= 0
 
 
 def checked_weights(

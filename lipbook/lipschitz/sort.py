@@ -22,11 +22,21 @@ from typing import Any
 import numpy as np
 
 from lipbook.activations import Activation, get_activation
+from lipbook.lipschitz.blocked_sums import block_cumsum, block_sum
 from lipbook.lipschitz.breakpoints import IntArray, exact_order
 from lipbook.lipschitz.exact_sums import largest_slope
-from lipbook.lipschitz.problem import Options, checked_stack
+from lipbook.lipschitz.intervals import outer_and_inner
+from lipbook.lipschitz.problem import Options, Problem, checked_stack
 from lipbook.lipschitz.rounding import UNIT, down, exponent, norm_upper, up
-from lipbook.lipschitz.types import BoolArray, FloatArray, box_arrays, checked_domain, is_exact
+from lipbook.lipschitz.types import (
+    BoolArray,
+    FloatArray,
+    LipschitzBracket,
+    Witness,
+    box_arrays,
+    checked_domain,
+    is_exact,
+)
 
 # Beyond so many slopes the integer sums take longer than a reader waits (about a second per
 # million).
@@ -186,11 +196,11 @@ def _slopes(
     w_exponent, a_exponent = exponent(weight, 1), exponent(output, (1, 2))
     v = np.ldexp(output, -a_exponent) * np.ldexp(weight, -w_exponent)[:, None, :]
     positive = (weight > 0.0)[:, None, :]
-    start, n_start = _block_sum(np.where(positive, v * left, v * right))
+    start, n_start = block_sum(np.where(positive, v * left, v * right))
     jumps = np.where(positive, v, -v) * (right - left)
     jumps = np.pad(jumps, ((0, 0), (0, 0), (0, order.shape[1] - weight.shape[1])))
     jumps = np.take_along_axis(jumps, order[:, None, :], axis=2)
-    sums, n_sums = _block_cumsum(jumps)
+    sums, n_sums = block_cumsum(jumps)
     slopes = np.concatenate([start, sums + start], axis=2)
     steepness = max(abs(left), abs(right)) + abs(right - left)
     mass = up(steepness * np.abs(v).sum(axis=2), weight.shape[1] + 4)
@@ -200,37 +210,11 @@ def _slopes(
     return slopes, error, (w_exponent[:, 0] + a_exponent[:, 0, 0]).astype(np.intp)
 
 
-def _blocks(x: FloatArray) -> FloatArray:
-    """Cut the last axis into about √n blocks of about √n, padded with zeros."""
-    n = x.shape[-1]
-    length = max(1, math.isqrt(n))
-    count = -(-n // length)
-    padded = np.zeros((*x.shape[:-1], count * length))
-    padded[..., :n] = x
-    return padded.reshape(*x.shape[:-1], count, length)
-
-
-def _block_sum(x: FloatArray) -> tuple[FloatArray, int]:
-    """Return the sum over the last axis (kept) and the most additions one term passes through."""
-    blocks = _blocks(x)
-    total = blocks.sum(axis=-1).sum(axis=-1, keepdims=True)
-    return total, blocks.shape[-1] + blocks.shape[-2]
-
-
-def _block_cumsum(x: FloatArray) -> tuple[FloatArray, int]:
-    """Return prefix sums over the last axis and the most additions one term passes through."""
-    blocks = _blocks(x)
-    sums = np.cumsum(blocks, axis=-1)
-    sums[..., 1:, :] += np.cumsum(sums[..., -1], axis=-1)[..., :-1, None]
-    flat = sums.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
-    return flat, blocks.shape[-1] + blocks.shape[-2]
-
-
 def _inside(points: FloatArray, cell: int, ends: tuple[float, float] | None) -> float:
     """Return a point inside the cell that has `cell` breakpoints on its left, rounded."""
     largest = float(np.finfo(np.float64).max)
-    left = float(np.clip(points[cell - 1], -largest, largest)) if cell > 0 else -math.inf
-    right = float(np.clip(points[cell], -largest, largest)) if cell < points.size else math.inf
+    left = min(max(float(points[cell - 1]), -largest), largest) if cell > 0 else -math.inf
+    right = min(max(float(points[cell]), -largest), largest) if cell < points.size else math.inf
     if ends is not None:
         left, right = max(left, ends[0]), min(right, ends[1])
     if left == -math.inf:
@@ -247,3 +231,36 @@ def cell_pattern(weight: FloatArray, bias: FloatArray, order: IntArray, cell: in
     passed = rank[: weight.size] < cell
     pattern: BoolArray = np.where(weight == 0.0, bias > 0.0, passed == (weight > 0.0))
     return pattern
+
+
+_BASIS = (
+    "breakpoints in exact order (correctly rounded division, ties by rational arithmetic); "
+    "slopes summed with outward rounding bounds, in integers where cancellation asks for it"
+)
+
+
+def sort_bracket(problem: Problem, options: Options) -> LipschitzBracket:
+    """Bracket the constant of one piecewise-linear network of one input."""
+    outer, inner = outer_and_inner(problem)
+    weight, bias = problem.hidden_weight[None, :, 0], problem.hidden_bias[None]
+    kinks = checked_kinks(problem.activation)
+    found = steepest_cells(weight, bias, problem.output_weight[None], kinks, inner, options.rel_gap)
+    upper = found.constants.upper[0]
+    if outer != inner:
+        output = problem.output_weight[None]
+        upper = steepest_cells(weight, bias, output, kinks, outer, options.rel_gap).constants.upper[
+            0
+        ]
+    lower, upper = float(found.constants.lower[0]), float(upper)
+    pattern = cell_pattern(weight[0], bias[0], found.order[0], int(found.cell[0]))
+    return LipschitzBracket(
+        lower=lower,
+        upper=upper,
+        exact=is_exact(lower, upper, options.rel_gap),
+        verified=True,
+        basis=_BASIS,
+        method="sort",
+        witness=Witness((float(found.constants.location[0]),), pattern, lower),
+        domain=problem.domain,
+        seconds=options.seconds,
+    )

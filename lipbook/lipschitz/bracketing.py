@@ -1,0 +1,109 @@
+"""`bracket`: the Lipschitz constant of one network, by the best method that applies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lipbook.activations import Activation
+from lipbook.lipschitz.ascent import ascent_witness
+from lipbook.lipschitz.problem import Options, Problem, checked_problem
+from lipbook.lipschitz.product import product_upper_bound
+from lipbook.lipschitz.sort import sort_bracket
+from lipbook.lipschitz.types import LipschitzBracket, is_exact
+
+Solver = Callable[[Problem, Options], LipschitzBracket]
+
+
+def bracket(
+    hidden_weight: Any,
+    hidden_bias: Any,
+    output_weight: Any,
+    activation: str | Activation = "relu",
+    domain: Any = None,
+    method: str = "auto",
+    rel_gap: float = 1e-6,
+    time_limit: float = 60.0,
+    seed: int = 0,
+) -> LipschitzBracket:
+    """Bracket the Lipschitz constant of f(x) = Aσ(Wx + b) + c, Euclidean norms on both sides.
+
+    lower ≤ Lip(f, domain) = sup over x of ‖A·diag(σ'(Wx + b))·W‖_op ≤ upper, both proved.
+
+    Args:
+        hidden_weight: W, (m, d).
+        hidden_bias: b, (m,).
+        output_weight: A, (k, m), or (m,) for one output.
+        activation: σ, by name or as an `Activation`.
+        domain: None for ℝ^d; (low, high), numbers or d of them, for a box; or a `Ball`.
+        method: "sort" (one input, piecewise-linear σ: exact), "enclosure" (one input, smooth σ:
+            exact to rel_gap), "product" (any network: product bound above, ascent below), or
+            "auto", the first of these that applies.
+        rel_gap: stop once upper ≤ (1 + rel_gap)·lower.
+        time_limit: stop after about so many seconds and return the bracket so far; so does Ctrl-C.
+        seed: of random starts and directions.
+
+    Returns:
+        A `LipschitzBracket`.
+
+    Raises:
+        ValueError: the arguments do not fit together, or the method does not apply to this network.
+    """
+    problem = checked_problem(hidden_weight, hidden_bias, output_weight, activation, domain)
+    options = Options(rel_gap=rel_gap, time_limit=time_limit, seed=seed)
+    return solver_for(method, problem)(problem, options)
+
+
+def product_bracket(problem: Problem, options: Options) -> LipschitzBracket:
+    """Bracket the constant by the product of the layers' norms and by ascent."""
+    upper = product_upper_bound(problem.hidden_weight, problem.output_weight, problem.activation)
+    witness = ascent_witness(problem, options)
+    lower = 0.0 if witness is None else witness.gradient_norm
+    return LipschitzBracket(
+        lower=lower,
+        upper=upper,
+        exact=is_exact(lower, upper, options.rel_gap),
+        verified=True,
+        basis="upper: L_σ‖A‖‖W‖, norms proved from an approximate SVD with rounding bounds; "
+        "lower: a gradient at the witness, rounded down",
+        method="product",
+        witness=witness,
+        domain=problem.domain,
+        seconds=options.seconds,
+    )
+
+
+def _why_not_sort(problem: Problem) -> str | None:
+    if problem.input_dim != 1:
+        return f"needs a network of one input. Got {problem.input_dim} inputs"
+    if not problem.activation.is_piecewise_linear:
+        return f"needs a piecewise-linear activation. Got {problem.activation.name!r}"
+    return None
+
+
+def _why_not_product(problem: Problem) -> str | None:
+    return None
+
+
+# In the order in which "auto" prefers them.
+METHODS: dict[str, tuple[Solver, Callable[[Problem], str | None]]] = {
+    "sort": (sort_bracket, _why_not_sort),
+    "product": (product_bracket, _why_not_product),
+}
+
+
+def solver_for(method: str, problem: Problem) -> Solver:
+    """Return the solver of that name, or say why it does not apply."""
+    if method == "auto":
+        return next(solve for solve, why_not in METHODS.values() if why_not(problem) is None)
+    if method not in METHODS:
+        raise ValueError(
+            f"`method` must be one of auto, {', '.join(METHODS)}. Got {method!r}. Use auto."
+        )
+    solve, why_not = METHODS[method]
+    reason = why_not(problem)
+    if reason is not None:
+        raise ValueError(
+            f'`method` must fit the network: {method!r} {reason}. Use method="product" or "auto".'
+        )
+    return solve
