@@ -38,7 +38,7 @@ help:
 	@echo 'ARGS="..." is passed on to the program that the target calls last.'
 
 book: $(READY)
-	$(RUN) -m lipbook.cli build $(ARGS)
+	$(VENV)/bin/lipbook build $(ARGS)
 
 test: lint types unit
 
@@ -58,10 +58,10 @@ test-rest: $(READY)
 	$(RUN) -m pytest -m 'browser or slow' $(ARGS)
 
 check: $(READY)
-	$(RUN) -m lipbook.cli check $(ARGS)
+	$(VENV)/bin/lipbook check $(ARGS)
 
 refresh: $(READY)
-	$(RUN) -m lipbook.cli refresh $(ARGS)
+	$(VENV)/bin/lipbook refresh $(ARGS)
 
 lab: $(LAB_READY)
 	$(RUN) -m jupyterlab --notebook-dir=. $(ARGS)
