@@ -4,11 +4,31 @@ from __future__ import annotations
 
 from sphinx.application import Sphinx
 
-from . import mathml
+from . import (
+    compat,
+    figures,
+    mathfont,
+    mathml,
+    parametertable,
+    rawtex,
+    recordrole,
+    theoremlist,
+)
+
+PARTS = (
+    compat,
+    mathml,
+    mathfont,
+    figures,
+    recordrole,
+    parametertable,
+    theoremlist,
+    rawtex,
+)
 
 
 def setup(app: Sphinx) -> dict[str, bool | str]:
     """Register every part of the extension."""
-    for part in (mathml,):
+    for part in PARTS:
         part.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

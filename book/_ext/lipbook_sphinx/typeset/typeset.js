@@ -21,9 +21,8 @@ const EM = { thinmathspace: "0.1667em", mediummathspace: "0.2222em", thickmathsp
 const FENCES = new Set("()[]{}⟨⟩⌈⌉⌊⌋");
 const RELATIONS = new Set("=<>≤≥≠∈∉⊂⊆→←↔⇒⇔↦∼≈≡≪≫∝≲≳");
 const BINARY = new Set("+−±×⋅∘∩∪");
-// Spacing accents sit at their proper height; combining ones can grow.
-const ACCENTS = { "^": ["ˆ", "\u0302"], "~": ["˜", "\u0303"], "ˇ": ["ˇ", "\u030c"],
-  "―": ["‾", "‾"], "¯": ["¯", "‾"], "→": ["→", "→"] };
+// As accents these sit at their proper height.
+const ACCENTS = { "^": "ˆ", "~": "˜", "―": "‾" };
 const LONG = 22; // symbols; a longer inline formula may be broken after a relation
 const REL = 3, NONE = -1, OPEN = 4, CLOSE = 5;
 
@@ -86,9 +85,10 @@ class Writer {
     if (node.isKind("mtable")) return this.table(node);
     if (node.isToken) return this.token(node);
     const name = node.isKind("none") ? "mrow" : node.kind;
+    if (name === "msqrt" || name === "mroot") this.characterData("√"); // the font must have it
     const inner = node.isKind("mrow")
       ? kids(node).map((c) => this.write(c)).join("")
-      : node.childNodes.map((c) => this.argument(c)).join("");
+      : node.childNodes.map((c, i) => this.argument(c, i === 0)).join("");
     return `<${name}${this.attributes(node)}>${inner}</${name}>`;
   }
 
@@ -105,11 +105,13 @@ class Writer {
   }
 
   // One argument of a fraction, script, ...: exactly one element, whatever it holds.
-  argument(node) {
+  argument(node, first) {
     if (node.isKind("inferredMrow")) return this.children(node); // sqrt, style, padding
     if (isNothing(node)) return "<mrow></mrow>";
     const written = this.write(node);
-    return written === "" || node.lipbookSpace ? `<mrow>${written}</mrow>` : written;
+    // A sized fence under a script keeps its size only within a row of its own.
+    const sized = first && operator(node)?.attributes.getExplicit("minsize");
+    return written === "" || node.lipbookSpace || sized ? `<mrow>${written}</mrow>` : written;
   }
 
   token(node) {
@@ -118,7 +120,7 @@ class Writer {
     const explicit = node.attributes.getExplicit("mathvariant");
     let body = text(node);
     let extra = "";
-    if (node.isKind("mo") && node.getProperty("mathaccent")) body = accent(node, body);
+    if (node.isKind("mo") && node.getProperty("mathaccent")) body = ACCENTS[body] ?? body;
     else if (node.isKind("mo") && body === "―") body = "‾";
     if (explicit === "normal" && node.isKind("mi") && [...body].length === 1)
       extra = ' mathvariant="normal"';
@@ -141,6 +143,7 @@ class Writer {
 
   attributes(node) {
     const { accent: _, ...all } = node.attributes.getAllAttributes();
+    if (node.isKind("mo") && hugsLowContent(node)) all.stretchy = false;
     if (node.isKind("mover") || node.isKind("munder") || node.isKind("munderover"))
       Object.assign(all, accents(node));
     return Object.entries(all)
@@ -176,6 +179,19 @@ function operator(node) {
   return node.coreMO();
 }
 
+// TeX's delimiters may fall short of letters with scripts; Core's cover them and look too big.
+function hugsLowContent(mo) {
+  const row = mo.parent;
+  if (!row?.isKind("mrow") || row.getProperty("open") === undefined) return false;
+  let tall = false;
+  row.walkTree((n) => {
+    tall ||= ["mfrac", "mtable", "msqrt", "mroot", "munderover"].includes(n.kind)
+      || ((n.isKind("munder") || n.isKind("mover")) && !Object.keys(accents(n)).length)
+      || n.attributes?.get("displaystyle") && n.isKind("mo") && n.attributes.get("largeop");
+  });
+  return !tall;
+}
+
 function onlySpace(node) {
   const inner = kids(node.childNodes[0]);
   return inner.length > 0 && inner.every((c) => c.isKind("mspace"));
@@ -187,16 +203,12 @@ function same(body, left, right) {
   return (body === "," || body === ";") && left === "0" && right === EM.thinmathspace;
 }
 
-function accent(node, body) {
-  const choice = ACCENTS[body];
-  if (!choice) return body;
-  return choice[node.attributes.getExplicit("stretchy") === false ? 0 : 1];
-}
-
 function accents(node) {
   const isAccent = (child) => {
     const mo = child?.isEmbellished && child.coreMO();
-    return Boolean(mo && (mo.getProperty("mathaccent") || mo.attributes.get("accent")));
+    // An arrow is no accent to Core: as a script it has the size that an accent needs.
+    return Boolean(mo && text(mo) !== "→"
+      && (mo.getProperty("mathaccent") || mo.attributes.get("accent")));
   };
   const over = node.isKind("mover") ? node.childNodes[1] : node.childNodes[2];
   const under = node.isKind("mover") ? null : node.childNodes[1];

@@ -1,0 +1,39 @@
+"""Small repairs of other packages, each with the fault that it cures."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+
+def merge_singlehtml_handlers(app: Sphinx) -> None:
+    """Let the single page use every handler that was registered for html.
+
+    sphinx-exercise registers some nodes for `singlehtml`, and Sphinx then looks up no other
+    package's html handlers for that builder: the build stops at the first such node.
+    """
+    handlers = app.registry.translation_handlers
+    handlers["singlehtml"] = {**handlers.get("html", {}), **handlers.get("singlehtml", {})}
+
+
+def fingerprint() -> str:
+    """Return a digest of this extension: a change of it rebuilds every page."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.[pj][ys]")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def note_fingerprint(app: Sphinx, config: Config) -> None:
+    """Put the digest where Sphinx compares it with the previous build's."""
+    config.lipbook_fingerprint = fingerprint()  # type: ignore[attr-defined]
+
+
+def setup(app: Sphinx) -> None:
+    """Apply the repairs."""
+    app.add_config_value("lipbook_fingerprint", "", "env")
+    app.connect("config-inited", note_fingerprint)
+    app.connect("builder-inited", merge_singlehtml_handlers)
