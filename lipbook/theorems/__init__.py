@@ -1,6 +1,16 @@
 """The book's numbered statements as code: hypotheses that are checked, bounds, verdicts."""
 
 from lipbook.theorems.descent import EventualDecay, PathBound
+from lipbook.theorems.steepness import HalfAndHalf, SortedCells, SteepestGradient, ladder
 from lipbook.theorems.verdict import Hypothesis, Verdict
 
-__all__ = ["EventualDecay", "Hypothesis", "PathBound", "Verdict"]
+__all__ = [
+    "EventualDecay",
+    "HalfAndHalf",
+    "Hypothesis",
+    "PathBound",
+    "SortedCells",
+    "SteepestGradient",
+    "Verdict",
+    "ladder",
+]

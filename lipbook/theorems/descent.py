@@ -68,7 +68,7 @@ class PathBound:
 
 @dataclass(frozen=True)
 class EventualDecay:
-    """Bound the Lipschitz constant at every step from T₀ on by the state at T₀ and the mass to come.
+    """Bound the Lipschitz constant from step T₀ on by the state at T₀ and the mass to come.
 
     With x = ‖W_{T₀}‖_op, y = ‖A_{T₀}‖_op, S = Σ_{t ≥ T₀} α_t and e = √(2R_{T₀}S):
     Lip(f_t) ≤ L_σ·(xy + e√(x² + y²) + e²/2) for every t ≥ T₀, on the whole space.
