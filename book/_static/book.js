@@ -1,1 +1,31 @@
 "use strict";
+// What is wider than its box can be scrolled with the keyboard, and says that it can.
+(() => {
+  const boxes = [
+    [".equation-box", "Wide formula"],
+    [".pst-scrollable-table-container, .cell_output .output.text_html", "Wide table"],
+    [".highlight pre, .cell_output .output.stream", "Wide text"],
+  ];
+  const mark = () => {
+    for (const [selector, name] of boxes)
+      for (const box of document.querySelectorAll(selector)) {
+        if (box.scrollWidth > box.clientWidth + 1) {
+          box.tabIndex = 0;
+          box.setAttribute("role", "group");
+          box.setAttribute("aria-label", `${name}, scrolls sideways`);
+        } else if (box.getAttribute("role") === "group") {
+          for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
+        }
+      }
+  };
+  let waiting = 0;
+  const soon = () => {
+    cancelAnimationFrame(waiting);
+    waiting = requestAnimationFrame(mark);
+  };
+  addEventListener("resize", soon);
+  addEventListener("load", soon);
+  document.fonts?.addEventListener("loadingdone", soon);
+  document.addEventListener("toggle", soon, true); // a fold that opens shows new boxes
+  soon();
+})();

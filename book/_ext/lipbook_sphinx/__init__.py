@@ -9,6 +9,7 @@ from . import (
     figures,
     mathfont,
     mathml,
+    pages,
     parametertable,
     rawtex,
     recordrole,
@@ -24,6 +25,7 @@ PARTS = (
     parametertable,
     theoremlist,
     rawtex,
+    pages,
 )
 
 

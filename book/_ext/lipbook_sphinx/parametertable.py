@@ -124,8 +124,8 @@ def _presented(
 ) -> list[nodes.Node]:
     chapter = PurePosixPath(docname).name
     shown = values or {parameter.name: parameter.default for parameter in parameters}
-    text = "This command makes this page again" if values else "To run this chapter again"
-    text += "; change the values to see something else:"
+    made = "This command makes this page again" if values else "This command runs the chapter"
+    text = f"{made}; put in values of your own to see what changes:"
     block = nodes.literal_block("", command(chapter, shown), language="console")
     return [table(parameters, values), nodes.paragraph("", text, classes=["rerun"]), block]
 

@@ -65,6 +65,16 @@ class Writer {
     });
   }
 
+  // Where a line may break, the space stays at the end of the first line.
+  moveSpace(last, next) {
+    const mo = operator(next);
+    const space = mo ? this.spaces(mo)[0] : next.lipbookSpace;
+    if (!space || space === "0") return;
+    this.spaces(operator(last))[1] = space;
+    if (mo) this.spaces(mo)[0] = "0";
+    else delete next.lipbookSpace;
+  }
+
   spaces(mo) {
     if (!this.around.has(mo)) this.around.set(mo, ["0", "0"]);
     return this.around.get(mo);
@@ -182,6 +192,7 @@ function operator(node) {
 // TeX's delimiters may fall short of letters with scripts; Core's cover them and look too big.
 function hugsLowContent(mo) {
   const row = mo.parent;
+  if (mo.texClass !== OPEN && mo.texClass !== CLOSE) return false;
   if (!row?.isKind("mrow") || row.getProperty("open") === undefined) return false;
   let tall = false;
   row.walkTree((n) => {
@@ -262,9 +273,10 @@ function convert(MathJax, { tex, display }) {
   const writer = new Writer();
   writer.plan(root);
   const open = display ? '<math display="block">' : "<math>";
-  const written = pieces(root, display).map((part) => {
+  const written = pieces(root, display).map((part, i, parts) => {
     for (const end of [part[0], part[part.length - 1]])
       if (end && operator(end)) writer.tight.delete(operator(end));
+    if (i + 1 < parts.length) writer.moveSpace(part[part.length - 1], parts[i + 1][0]);
     return `${open}${part.map((n) => writer.write(n)).join("")}</math>`;
   });
   return { mathml: written.join("<wbr>"), characters: [...writer.characters].sort().join("") };
