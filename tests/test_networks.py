@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from lipbook.activations import ACTIVATIONS
-from lipbook.networks import BLOCKS, INITIAL_SCALES, Ensemble, gaussian_ensemble
+from lipbook.networks import (
+    BLOCKS,
+    INITIAL_SCALES,
+    Ensemble,
+    gaussian_ensemble,
+)
+from lipbook.rescaling import balancing_factors, rescaled
 
 
 def as_module(ensemble, index):
@@ -134,3 +140,33 @@ def test_blocks_that_do_not_fit_are_refused():
         Ensemble(**{**blocks, "hidden_bias": torch.zeros(1, 4)}, activation=relu)
     with pytest.raises(ValueError, match="must share one dtype and device"):
         Ensemble(**{**blocks, "hidden_bias": torch.zeros(1, 3)}, activation=relu)
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_rescaling_leaves_the_function_alone_exactly_for_homogeneous_activations(name):
+    ensemble = gaussian_ensemble(6, 2, 3, seeds=(0, 1), activation=name)
+    factors = torch.from_numpy(np.random.default_rng(0).uniform(0.3, 3.0, (2, 6)))
+    x = torch.from_numpy(np.random.default_rng(1).standard_normal((9, 2)))
+    same = torch.allclose(rescaled(ensemble, factors)(x), ensemble(x), rtol=1e-12, atol=1e-12)
+    assert same == ensemble.activation.is_homogeneous
+
+
+def test_balancing_turns_the_product_bound_into_the_path_norm_and_nothing_does_better():
+    ensemble = gaussian_ensemble(8, 1, seeds=(0, 1, 2))
+    ensemble.hidden_weight[0, 3] = 0.0
+    path = (ensemble.hidden_weight[:, :, 0] * ensemble.output_weight[:, 0]).abs().sum(1)
+    balanced = rescaled(ensemble, balancing_factors(ensemble))
+    product = balanced.hidden_norm() * balanced.output_norm()
+    # A dead neuron keeps its output weight: the infimum is then not attained.
+    torch.testing.assert_close(product[1:], path[1:])
+    assert (product >= path - 1e-12).all()
+    generator = np.random.default_rng(3)
+    for _ in range(200):
+        factors = torch.from_numpy(generator.lognormal(0.0, 0.7, (3, 8)))
+        other = rescaled(ensemble, factors)
+        assert (other.hidden_norm() * other.output_norm() >= path - 1e-12).all()
+
+
+def test_bad_factors_are_refused():
+    with pytest.raises(ValueError, match=r"`factors` must be positive numbers of shape \(1, 4\)"):
+        rescaled(gaussian_ensemble(4, 1), torch.zeros(1, 4))
