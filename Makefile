@@ -11,6 +11,9 @@ VENV = .venv
 RUN = $(VENV)/bin/python
 READY = $(VENV)/.ready
 LAB_READY = $(VENV)/.ready-lab
+# JupyterLab asks nobody for news, updates or extensions.
+QUIET_LAB = --LabApp.news_url=None --LabApp.extension_manager=readonly \
+  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 PIP = $(RUN) -m pip --disable-pip-version-check install -c constraints.txt
 
 # Of no use any more: the folder was moved, or the Python below it is gone.
@@ -64,7 +67,7 @@ refresh: $(READY)
 	$(VENV)/bin/lipbook refresh $(ARGS)
 
 lab: $(LAB_READY)
-	$(RUN) -m jupyterlab --notebook-dir=. $(ARGS)
+	$(RUN) -m jupyterlab --notebook-dir=. $(QUIET_LAB) $(ARGS)
 
 setup: $(READY)
 
@@ -102,7 +105,7 @@ endef
 
 clean:
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis build ./*.egg-info
-	find book lipbook notebooks tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean
 	rm -rf $(VENV)

@@ -1,4 +1,4 @@
-"""Training and Lipschitz constants of two-layer networks: the module that the book's notebooks call.
+"""Training and Lipschitz constants of two-layer networks: the module that the notebooks call.
 
 Importing the package imports nothing else, so that the command line answers at once.
 """
