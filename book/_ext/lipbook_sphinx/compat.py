@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
@@ -17,6 +18,26 @@ def merge_singlehtml_handlers(app: Sphinx) -> None:
     """
     handlers = app.registry.translation_handlers
     handlers["singlehtml"] = {**handlers.get("html", {}), **handlers.get("singlehtml", {})}
+
+
+def name_equations(app: Sphinx, doctree: nodes.document) -> None:
+    """Give numbered LaTeX environments anchors that are the same in every build.
+
+    myst-parser labels `\\begin{align}` by a random number, and no two builds were alike.
+    """
+    docname = app.env.docname
+    known = app.env.get_domain("math").data["objects"]
+    blocks = [n for n in doctree.findall(nodes.math_block) if "amsmath" in n["classes"]]
+    for count, block in enumerate((n for n in blocks if n.get("label")), start=1):
+        old, new = block["label"], f"{nodes.make_id(docname)}-{count}"
+        known[new] = known.pop(old)
+        block["label"] = new
+        was, now = (nodes.make_id(f"equation-{label}") for label in (old, new))
+        for node in doctree.findall(nodes.Element):
+            if was in node["ids"]:
+                node["ids"] = [now if each == was else each for each in node["ids"]]
+            if node.get("refid") == was:
+                node["refid"] = now
 
 
 def fingerprint() -> str:
@@ -36,4 +57,5 @@ def setup(app: Sphinx) -> None:
     """Apply the repairs."""
     app.add_config_value("lipbook_fingerprint", "", "env")
     app.connect("config-inited", note_fingerprint)
+    app.connect("doctree-read", name_equations)
     app.connect("builder-inited", merge_singlehtml_handlers)

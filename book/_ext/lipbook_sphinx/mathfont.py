@@ -13,6 +13,8 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
+from .mathml import memory
+
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).parents[2] / "_vendor" / "fonts" / "STIXTwoMath-Regular.woff2"
@@ -99,8 +101,9 @@ def write(app: Sphinx, exception: Exception | None) -> None:
         return
     characters = "".join(sorted(app.lipbook_characters))  # type: ignore[attr-defined]
     made_by = app.config.lipbook_fingerprint[:10]
-    stored = Path(app.doctreedir) / f"math-{version(app)}-{made_by}.woff2"
+    stored = memory(app) / f"math-{version(app)}-{made_by}.woff2"
     if not stored.exists():
+        stored.parent.mkdir(parents=True, exist_ok=True)
         stored.write_bytes(cut(characters))
     target = Path(app.outdir) / "_static" / "fonts" / "math.woff2"
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -50,10 +50,15 @@ def math_nodes(env: BuildEnvironment, docname: str) -> Iterator[nodes.math | nod
             yield node
 
 
+def memory(app: Sphinx) -> Path:
+    """Return the folder for what one build may take over from another: `_build/.typeset`."""
+    return Path(app.outdir).parent / ".typeset"
+
+
 def start(app: Sphinx) -> None:
-    """Make the typesetter; its memory lies beside the doctrees."""
+    """Make the typesetter."""
     app.lipbook_typesetter = Typesetter(  # type: ignore[attr-defined]
-        app.config.lipbook_tex_macros, Path(app.doctreedir) / "mathml.json"
+        app.config.lipbook_tex_macros, memory(app) / "mathml.json"
     )
     app.lipbook_characters = set()  # type: ignore[attr-defined]
 
