@@ -2,6 +2,7 @@
 
 from lipbook.lipschitz.ascent import ascent_lower_bound, sampled_lower_bound, sampled_witness
 from lipbook.lipschitz.bracketing import bracket
+from lipbook.lipschitz.domains import Ball
 from lipbook.lipschitz.product import (
     centred_upper_bound,
     formal_upper_bound,
@@ -10,8 +11,8 @@ from lipbook.lipschitz.product import (
     product_upper_bound,
     product_upper_bounds,
 )
+from lipbook.lipschitz.results import LipschitzBracket, Witness
 from lipbook.lipschitz.sort import ExactConstants, exact_piecewise_linear
-from lipbook.lipschitz.types import Ball, LipschitzBracket, Witness
 
 __all__ = [
     "Ball",

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from lipbook.activations import Activation
+from lipbook.lipschitz.arrays import FloatArray
 from lipbook.lipschitz.climbers import Climber, GradientSteps, LineSweeps
 from lipbook.lipschitz.jacobians import gradient_norms_lower, witness_at
 from lipbook.lipschitz.problem import Options, Problem, checked_problem
 from lipbook.lipschitz.regions import checked_points, drawn_points
-from lipbook.lipschitz.types import FloatArray, Witness
+from lipbook.lipschitz.results import Witness
 
 MAX_STARTS = 32
 MAX_ROUNDS = 60

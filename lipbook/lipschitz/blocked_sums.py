@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from lipbook.lipschitz.types import FloatArray
+from lipbook.lipschitz.arrays import FloatArray
 
 
 def _blocks(x: FloatArray) -> FloatArray:

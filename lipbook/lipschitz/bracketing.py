@@ -7,10 +7,11 @@ from typing import Any
 
 from lipbook.activations import Activation
 from lipbook.lipschitz.ascent import ascent_witness
+from lipbook.lipschitz.enclosure import enclosure_bracket
 from lipbook.lipschitz.problem import Options, Problem, checked_problem
 from lipbook.lipschitz.product import product_upper_bound
+from lipbook.lipschitz.results import LipschitzBracket, is_exact
 from lipbook.lipschitz.sort import sort_bracket
-from lipbook.lipschitz.types import LipschitzBracket, is_exact
 
 Solver = Callable[[Problem, Options], LipschitzBracket]
 
@@ -81,6 +82,14 @@ def _why_not_sort(problem: Problem) -> str | None:
     return None
 
 
+def _why_not_enclosure(problem: Problem) -> str | None:
+    if problem.input_dim != 1:
+        return f"needs a network of one input. Got {problem.input_dim} inputs"
+    if problem.activation.curvature is None or problem.activation.curvature_lipschitz is None:
+        return f"needs a smooth activation. Got {problem.activation.name!r}"
+    return None
+
+
 def _why_not_product(problem: Problem) -> str | None:
     return None
 
@@ -88,6 +97,7 @@ def _why_not_product(problem: Problem) -> str | None:
 # In the order in which "auto" prefers them.
 METHODS: dict[str, tuple[Solver, Callable[[Problem], str | None]]] = {
     "sort": (sort_bracket, _why_not_sort),
+    "enclosure": (enclosure_bracket, _why_not_enclosure),
     "product": (product_bracket, _why_not_product),
 }
 

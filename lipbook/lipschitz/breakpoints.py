@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from lipbook.lipschitz.types import BoolArray, FloatArray
+from lipbook.lipschitz.arrays import BoolArray, FloatArray
 
 IntArray = npt.NDArray[np.intp]
 _SPLIT = 2.0**27 + 1.0

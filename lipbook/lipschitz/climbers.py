@@ -7,10 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
+from lipbook.lipschitz.arrays import BoolArray, FloatArray
+from lipbook.lipschitz.domains import Ball, box_arrays
 from lipbook.lipschitz.jacobians import jacobians, preactivations, rows_times, slopes_at
 from lipbook.lipschitz.problem import Problem
 from lipbook.lipschitz.regions import line_range, project
-from lipbook.lipschitz.types import Ball, BoolArray, FloatArray, box_arrays
 
 # Cells of a line narrower than this, relative to their distance, are left to the exact methods.
 _NARROWEST = 1e-10
@@ -42,9 +43,9 @@ class LineSweeps:
 
     Along x + tv, ẑ_j = p_j + tq_j; sorting −p_j/q_j gives the cells, prefix sums of the jumps give
     uᵀJ in each of them, and u is the top left singular vector at x: ‖uᵀJ'‖ ≤ ‖J'‖ with equality for
-    one output, so a sweep never proposes worse than x itself. Lines: the coordinate axes in turn
-    with random ones, which depend on the seed and on the start alone, so that more starts never
-    give less.
+    one output, so a sweep never proposes worse than x itself. Lines: the coordinate axes, random
+    ones, and every fourth towards the neurons whose flip would help most. They depend on the seed
+    and on the start alone, so that more starts never give less.
     """
 
     def __init__(self, problem: Problem, starts: FloatArray, rounds: int, seed: int) -> None:
@@ -62,7 +63,7 @@ class LineSweeps:
         """Return the middle of the steepest cell on each point's line."""
         step = max(1, _CHUNK // (self.problem.width * self.problem.input_dim))
         parts = [
-            self._sweep(points[i : i + step], self.directions[index, i : i + step])
+            self._sweep(points[i : i + step], self.directions[index, i : i + step], index % 4 == 3)
             for i in range(0, len(points), step)
         ]
         return project(np.concatenate(parts), self.problem)
@@ -70,14 +71,23 @@ class LineSweeps:
     def learn(self, better: BoolArray) -> None:
         """Nothing to learn: the next line is another one."""
 
-    def _sweep(self, points: FloatArray, directions: FloatArray) -> FloatArray:
+    def _towards_gain(self, p: FloatArray, share: FloatArray, v: FloatArray) -> FloatArray:
+        """Return the direction across the kinks of those neurons whose flip would raise uᵀJv."""
+        weight = self.problem.hidden_weight
+        outward = np.where(p > 0.0, -1.0, 1.0)
+        gain = share * rows_times(v, weight.T) * outward
+        return rows_times(np.maximum(gain, 0.0) * outward, weight)
+
+    def _sweep(self, points: FloatArray, directions: FloatArray, towards_gain: bool) -> FloatArray:
         problem = self.problem
         assert problem.activation.kink_slopes is not None
         left, right = problem.activation.kink_slopes
         p, _ = preactivations(problem, points)
-        q = rows_times(directions, problem.hidden_weight.T)
-        u, _ = left_vectors(problem, slopes_at(problem, points)[0])
+        u, v = left_vectors(problem, slopes_at(problem, points)[0])
         share = rows_times(u, problem.output_weight)
+        if towards_gain:
+            directions = self._towards_gain(p, share, v)
+        q = rows_times(directions, problem.hidden_weight.T)
         moving = q != 0.0
         with np.errstate(over="ignore"):
             t = np.where(moving, -p / np.where(moving, q, 1.0), np.inf)

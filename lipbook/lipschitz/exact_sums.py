@@ -13,8 +13,8 @@ from itertools import accumulate
 
 import numpy as np
 
+from lipbook.lipschitz.arrays import BoolArray, FloatArray
 from lipbook.lipschitz.breakpoints import IntArray
-from lipbook.lipschitz.types import BoolArray, FloatArray
 
 
 def largest_slope(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from lipbook.lipschitz.domains import Ball, box_arrays
 from lipbook.lipschitz.exact_sums import rounded
 from lipbook.lipschitz.problem import Problem
-from lipbook.lipschitz.types import Ball, box_arrays
 
 Ends = tuple[float, float] | None
 

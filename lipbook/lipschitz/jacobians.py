@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from lipbook.lipschitz.arrays import BoolArray, FloatArray
 from lipbook.lipschitz.problem import Problem
+from lipbook.lipschitz.results import Witness
 from lipbook.lipschitz.rounding import (
     down,
     exponent,
@@ -21,7 +23,6 @@ from lipbook.lipschitz.rounding import (
     spectral_norm_lower,
     up,
 )
-from lipbook.lipschitz.types import BoolArray, FloatArray, Witness
 
 # `Activation.slope` and `.curvature` are trusted to this absolute error: 32 units in the last place
 # of 1. The tests compare them with 50-digit arithmetic.

@@ -9,11 +9,8 @@ from typing import Any
 import numpy as np
 
 from lipbook.activations import Activation, get_activation
-from lipbook.lipschitz.types import Domain, FloatArray, as_floats, checked_domain
-
-# Squares of products of two weights must not overflow: 1e150² · 1e150² would, but every method
-# first scales by a power of two, after which only the product of two weights has to be a float64.
-LARGEST_WEIGHT = 1e150
+from lipbook.lipschitz.arrays import FloatArray, bounded
+from lipbook.lipschitz.domains import Domain, checked_domain
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,7 @@ def checked_weights(
     """
     weight = checked_hidden(hidden_weight)
     width = weight.shape[0]
-    bias = _checked_size("hidden_bias", as_floats("hidden_bias", hidden_bias))
+    bias = bounded("hidden_bias", hidden_bias)
     if bias.shape != (width,):
         raise ValueError(
             f"`hidden_bias` must have shape ({width},) to go with `hidden_weight`. "
@@ -125,7 +122,7 @@ def checked_weights(
 
 def checked_hidden(hidden_weight: Any) -> FloatArray:
     """Return W as a float64 array (m, d), or say what is wrong with it."""
-    weight = _checked_size("hidden_weight", as_floats("hidden_weight", hidden_weight))
+    weight = bounded("hidden_weight", hidden_weight)
     if weight.ndim != 2 or 0 in weight.shape:
         raise ValueError(
             f"`hidden_weight` must have shape (m, d), d = 1 included. Got {weight.shape}. "
@@ -136,7 +133,7 @@ def checked_hidden(hidden_weight: Any) -> FloatArray:
 
 def checked_output(output_weight: Any, width: int) -> FloatArray:
     """Return A as a float64 array (k, m), or say what is wrong with it."""
-    output = _checked_size("output_weight", as_floats("output_weight", output_weight))
+    output = bounded("output_weight", output_weight)
     output = output[None, :] if output.ndim == 1 else output
     if output.ndim != 2 or output.shape[1] != width or output.shape[0] == 0:
         raise ValueError(
@@ -144,15 +141,6 @@ def checked_output(output_weight: Any, width: int) -> FloatArray:
             f"`hidden_weight`. Got {output.shape}. Use torch's orientation (out, in)."
         )
     return output
-
-
-def _checked_size(name: str, array: FloatArray) -> FloatArray:
-    if array.size and np.abs(array).max() > LARGEST_WEIGHT:
-        raise ValueError(
-            f"`{name}` must stay within ±{LARGEST_WEIGHT:g}. Got {np.abs(array).max():g}. "
-            "Rescale the network."
-        )
-    return array
 
 
 def checked_problem(
@@ -187,10 +175,10 @@ def checked_stack(
         ValueError: shapes that do not fit, an empty stack, entries that are not finite or above
             1e150.
     """
-    weight = _checked_size("hidden_weight", as_floats("hidden_weight", hidden_weight))
+    weight = bounded("hidden_weight", hidden_weight)
     weight = weight[..., None] if weight.ndim == 2 else weight
-    bias = _checked_size("hidden_bias", as_floats("hidden_bias", hidden_bias))
-    output = _checked_size("output_weight", as_floats("output_weight", output_weight))
+    bias = bounded("hidden_bias", hidden_bias)
+    output = bounded("output_weight", output_weight)
     output = output[:, None, :] if output.ndim == 2 else output
     if weight.ndim != 3 or 0 in weight.shape:
         raise ValueError(

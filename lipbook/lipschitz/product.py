@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from lipbook.activations import Activation, get_activation
+from lipbook.lipschitz.arrays import FloatArray
 from lipbook.lipschitz.problem import checked_hidden, checked_output, checked_stack
 from lipbook.lipschitz.rounding import (
     UNIT,
@@ -28,7 +29,6 @@ from lipbook.lipschitz.rounding import (
     spectral_norm_upper,
     up,
 )
-from lipbook.lipschitz.types import FloatArray
 
 MAX_PATTERN_WIDTH = 16
 _PATTERNS_AT_ONCE = 4096

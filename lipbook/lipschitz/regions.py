@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from lipbook.lipschitz.problem import LARGEST_WEIGHT, Problem
+from lipbook.lipschitz.arrays import LARGEST, FloatArray, as_floats
+from lipbook.lipschitz.domains import Ball, box_arrays
+from lipbook.lipschitz.problem import Problem
 from lipbook.lipschitz.rounding import norm_upper
-from lipbook.lipschitz.types import Ball, FloatArray, as_floats, box_arrays
 
 # How far a point on the sphere may lie outside it by rounding, relative to the radius.
 _SLACK = 1e-9
@@ -39,9 +40,9 @@ def checked_points(name: str, points: Any, problem: Problem) -> FloatArray:
         raise ValueError(
             f"`{name}` must have shape (n, {d}), n ≥ 1. Got {array.shape}. Give one row per point."
         )
-    if np.abs(array).max() > LARGEST_WEIGHT or not _inside(array, problem).all():
+    if np.abs(array).max() > LARGEST or not _inside(array, problem).all():
         raise ValueError(
-            f"`{name}` must lie in the domain, and within ±{LARGEST_WEIGHT:g}. "
+            f"`{name}` must lie in the domain, and within ±{LARGEST:g}. "
             f"Got a point outside of {problem.domain}. Drop it or widen the domain."
         )
     return project(array, problem)
@@ -70,9 +71,7 @@ def project(points: FloatArray, problem: Problem) -> FloatArray:
         factor = np.where(norm > room, max(room, 0.0) / np.maximum(norm, room), 1.0)
         return np.where((norm > room)[:, None], center + offset * factor[:, None], points)
     box = box_arrays(problem.domain, problem.input_dim)
-    return (
-        np.clip(points, -LARGEST_WEIGHT, LARGEST_WEIGHT) if box is None else np.clip(points, *box)
-    )
+    return np.clip(points, -LARGEST, LARGEST) if box is None else np.clip(points, *box)
 
 
 def line_range(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from lipbook.lipschitz.types import FloatArray
+from lipbook.lipschitz.arrays import FloatArray
 
 UNIT = 2.0**-53
 

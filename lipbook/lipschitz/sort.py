@@ -22,21 +22,15 @@ from typing import Any
 import numpy as np
 
 from lipbook.activations import Activation, get_activation
+from lipbook.lipschitz.arrays import BoolArray, FloatArray
 from lipbook.lipschitz.blocked_sums import block_cumsum, block_sum
 from lipbook.lipschitz.breakpoints import IntArray, exact_order
+from lipbook.lipschitz.domains import box_arrays, checked_domain
 from lipbook.lipschitz.exact_sums import largest_slope
 from lipbook.lipschitz.intervals import outer_and_inner
 from lipbook.lipschitz.problem import Options, Problem, checked_stack
+from lipbook.lipschitz.results import LipschitzBracket, Witness, is_exact
 from lipbook.lipschitz.rounding import UNIT, down, exponent, norm_upper, up
-from lipbook.lipschitz.types import (
-    BoolArray,
-    FloatArray,
-    LipschitzBracket,
-    Witness,
-    box_arrays,
-    checked_domain,
-    is_exact,
-)
 
 # Beyond so many slopes the integer sums take longer than a reader waits (about a second per
 # million).
