@@ -22,7 +22,7 @@ SOURCES = [
 # A part may import from parts of its own line and of the lines above.
 LAYERS = (
     ("__init__", "parameters", "records", "wording", "provenance", "plotting"),
-    ("activations", "data", "losses", "networks", "schedules"),
+    ("activations", "data", "losses", "networks", "rescaling", "schedules"),
     ("training",),
     ("lipschitz", "theorems", "generalization"),
     ("experiments", "notebook", "running"),
