@@ -11,6 +11,8 @@ from pathlib import Path
 
 from lipbook.running.errors import Misuse, RunFailed
 
+# Jupyter Book 1 cannot be run as a module, and its script need not be on the PATH.
+JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 TROUBLE = ("WARNING", "ERROR", "CRITICAL", "Traceback", "Exception", "Error:")
 
 
@@ -52,7 +54,7 @@ def build_book(
     base = (out or root).resolve()
     for stale in ("html", ".doctrees"):
         shutil.rmtree(base / "_build" / stale, ignore_errors=True)
-    command = [sys.executable, "-m", "jupyter_book.cli.main", "build", str(root)]
+    command = [sys.executable, "-c", JUPYTER_BOOK, "build", str(root)]
     command += ["--path-output", str(base)]
     command += ["-W", "-n", "--keep-going"] if strict else []
     lines, code = follow(command, root, watch)

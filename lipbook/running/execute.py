@@ -13,13 +13,15 @@ from typing import Any
 import lipbook
 from lipbook import records
 from lipbook.parameters import resolve
-from lipbook.running.chapters import ChapterFile
+from lipbook.running.chapters import ChapterFile, notebooks_in_toc, path_of
+from lipbook.running.checkout import find_root
 from lipbook.running.digests import chapter_digest, outputs_digest
-from lipbook.running.errors import RunFailed
+from lipbook.running.errors import Misuse, RunFailed
 from lipbook.running.folders import install, temporary_beside
 
-# A kernel warns on stderr, at every start, that it talks to us over the loopback device.
-QUIET_KERNEL = ("--IPKernelApp.log_level=ERROR",)
+# A kernel tells stderr, at every start, that it uses the loopback device, and, when stopped, that
+# its sockets closed; what a cell prints there is an output and not concerned.
+QUIET_KERNEL = ("--IPKernelApp.log_level=CRITICAL",)
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -76,6 +78,8 @@ def run_chapter(
         RunFailed: A cell failed; the partly executed notebook lies in `out`.
     """
     values = resolve(chapter.parameters, given)
+    if page:
+        check_in_book(chapter, root)
     injected = {name: values[name] for name in given}
     with temporary_beside(out, chapter.name) as folder:
         notebook = folder / f"{chapter.name}.ipynb"
@@ -90,13 +94,39 @@ def run_chapter(
             raise RunFailed(f"{failure} The notebook up to there: {out / notebook.name}")
         record = sign(record_file, chapter, library_root(root))
         finish_notebook(notebook, injected, record["result"]["digest"])
-        if page:
-            from lipbook.running.page import make_page
-
-            make_page(chapter, notebook, record, folder, root)
+        trouble = try_page(chapter, notebook, record, root) if page else None
         install(folder, out, chapter.name)
+    if trouble is not None:
+        raise RunFailed(f"Notebook and record are in {out}, but the page is not. {trouble}")
     html = out / f"{chapter.name}.html" if page else None
     return Run(out, out / notebook.name, html, record, differences(chapter, record))
+
+
+def try_page(
+    chapter: ChapterFile, notebook: Path, record: dict[str, Any], root: Path | None
+) -> str | None:
+    """Make the page beside an executed notebook; return None, or what went wrong."""
+    from lipbook.running.page import make_page
+
+    try:
+        make_page(chapter, notebook, record, root or find_root())
+    except RunFailed as failure:
+        return str(failure)
+    return None
+
+
+def check_in_book(chapter: ChapterFile, root: Path | None) -> None:
+    """Check that a page can be made of a chapter.
+
+    Raises:
+        Misuse: It is no chapter of the book, whose pages need the book around them.
+    """
+    home = root or find_root()
+    if chapter.path != path_of(home, chapter.name) or chapter.name not in notebooks_in_toc(home):
+        raise Misuse(
+            f"`page` must be False for a notebook outside the book. Got {chapter.path.name}, "
+            "which _toc.yml does not list. Use page=False, or --no-page."
+        )
 
 
 def execute(
@@ -114,7 +144,8 @@ def execute(
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    for name in ("papermill", "traitlets"):  # what they report, we report in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         with kernel_environment(record_file, library_root(root)):
             papermill.execute_notebook(
