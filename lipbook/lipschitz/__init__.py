@@ -3,6 +3,7 @@
 from lipbook.lipschitz.ascent import ascent_lower_bound, sampled_lower_bound, sampled_witness
 from lipbook.lipschitz.bracketing import bracket
 from lipbook.lipschitz.domains import Ball
+from lipbook.lipschitz.ensembles import LipschitzBrackets, brackets
 from lipbook.lipschitz.product import (
     centred_upper_bound,
     formal_upper_bound,
@@ -18,9 +19,11 @@ __all__ = [
     "Ball",
     "ExactConstants",
     "LipschitzBracket",
+    "LipschitzBrackets",
     "Witness",
     "ascent_lower_bound",
     "bracket",
+    "brackets",
     "centred_upper_bound",
     "exact_piecewise_linear",
     "formal_upper_bound",

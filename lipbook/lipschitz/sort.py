@@ -227,7 +227,7 @@ def cell_pattern(weight: FloatArray, bias: FloatArray, order: IntArray, cell: in
     return pattern
 
 
-_BASIS = (
+SORT_BASIS = (
     "breakpoints in exact order (correctly rounded division, ties by rational arithmetic); "
     "slopes summed with outward rounding bounds, in integers where cancellation asks for it"
 )
@@ -252,7 +252,7 @@ def sort_bracket(problem: Problem, options: Options) -> LipschitzBracket:
         upper=upper,
         exact=is_exact(lower, upper, options.rel_gap),
         verified=True,
-        basis=_BASIS,
+        basis=SORT_BASIS,
         method="sort",
         witness=Witness((float(found.constants.location[0]),), pattern, lower),
         domain=problem.domain,
