@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from itertools import cycle
 from pathlib import Path
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
+
+_DOLLARS = re.compile(r"\$([^$]+)\$")
 
 
 def merge_singlehtml_handlers(app: Sphinx) -> None:
@@ -40,6 +44,27 @@ def name_equations(app: Sphinx, doctree: nodes.document) -> None:
                 node["refid"] = now
 
 
+def set_bibliography_math(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Turn $...$ in the titles of references into formulas, and drop the dollars from tooltips.
+
+    sphinxcontrib-bibtex hands them on as they stand in the .bib file.
+    """
+    for citation in list(doctree.findall(nodes.citation)):
+        for text in list(citation.findall(nodes.Text)):
+            pieces = _DOLLARS.split(text.astext())
+            if len(pieces) > 1:
+                text.parent.replace(
+                    text,
+                    [
+                        nodes.math(piece, piece) if odd else nodes.Text(piece)
+                        for odd, piece in zip(cycle((0, 1)), pieces, strict=False)
+                    ],
+                )
+    for reference in doctree.findall(nodes.reference):
+        if "$" in reference.get("reftitle", ""):
+            reference["reftitle"] = _DOLLARS.sub(r"\1", reference["reftitle"])
+
+
 def fingerprint() -> str:
     """Return a digest of this extension: a change of it rebuilds every page."""
     digest = hashlib.sha256()
@@ -58,4 +83,5 @@ def setup(app: Sphinx) -> None:
     app.add_config_value("lipbook_fingerprint", "", "env")
     app.connect("config-inited", note_fingerprint)
     app.connect("doctree-read", name_equations)
+    app.connect("doctree-resolved", set_bibliography_math)
     app.connect("builder-inited", merge_singlehtml_handlers)

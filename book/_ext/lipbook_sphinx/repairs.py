@@ -37,13 +37,15 @@ DEAD_WEIGHT: tuple[tuple[str, str], ...] = (
     # Both are loaded deferred at the end; a preload only takes them before the style sheets.
     (r'\s*<link rel="preload" as="script"[^>]*>', ""),
     (r"\s*<!-- Pre-loaded scripts that we'll load fully later -->", ""),
+    (r'\s*<meta name="docsearch:[^>]*>', ""),
+    (r'(<meta name="viewport"[^>]*>)\s*<meta name="viewport"[^>]*>', r"\1"),
+    (r" class=\"tex2jax_ignore mathjax_ignore\"", ""),
+)
+SEARCH: tuple[tuple[str, str], ...] = (
     # Only search.html searches; every other page sends its form there.
     (r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>', ""),
     # Options that nothing on the page reads, before the script that defines them is there.
     (r"\s*<script>DOCUMENTATION_OPTIONS\.[^<]*</script>", ""),
-    (r'\s*<meta name="docsearch:[^>]*>', ""),
-    (r'(<meta name="viewport"[^>]*>)\s*<meta name="viewport"[^>]*>', r"\1"),
-    (r" class=\"tex2jax_ignore mathjax_ignore\"", ""),
 )
 # A script is left out of a page without what it serves.
 SERVES = {
@@ -107,9 +109,9 @@ def finished(html: str, searches: bool = False) -> str:
         html: The page that Sphinx and the theme made.
         searches: Whether this is the search page, whose scripts must run in their order.
     """
-    repairs: list[Repair] = [substitute(ACCESSIBILITY), draw, glue_punctuation]
+    repairs: list[Repair] = [substitute(ACCESSIBILITY + DEAD_WEIGHT), draw, glue_punctuation]
     if not searches:
-        repairs += [substitute(DEAD_WEIGHT), defer_scripts]
+        repairs += [substitute(SEARCH), defer_scripts]
     for repair in repairs:
         html = repair(html)
     return html

@@ -1,0 +1,220 @@
+"""Every page in a real browser: complete, quiet, within its window, and accessible.
+
+The book is served by a plain static server under a sub-path, as a project page is.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import importlib.util
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from html_pages import is_external, read_book
+from lipbook_sphinx.rawtex import raw_tex
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+# No sandbox within a container, and nothing that would ask the network by itself.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+AXE = ("axe_playwright_python", "axe_core_python")  # packages that ship axe.min.js, newest first
+MODES = {
+    f"{scheme}-{name}": {"color_scheme": scheme, "viewport": {"width": width, "height": height}}
+    for scheme in ("light", "dark")
+    for name, width, height in (("desktop", 1280, 900), ("phone", 390, 844))
+}
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+FONT = "document.fonts.ready.then(() => document.fonts.check('16px \"Book Math\"'))"
+
+
+def missing() -> str:
+    """Return what is not installed of what these tests need."""
+    if CHROMIUM is None:
+        return "no Chromium on PATH"
+    wanted = [("playwright",), AXE]
+    lacking = [names for names in wanted if not any(map(importlib.util.find_spec, names))]
+    return f"not installed: {lacking}" if lacking else ""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    lacking = missing()
+    if lacking and os.environ.get("CI") == "true":
+        pytest.fail(f"{lacking}: in CI the browser tests are required")
+    if lacking:
+        pytest.skip(lacking)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def base(book_html: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the book on a static server, below a sub-path."""
+    root = tmp_path_factory.mktemp("site")
+    (root / "some").mkdir()
+    (root / "some" / "book").symlink_to(book_html)
+    handler = functools.partial(_Quiet, directory=str(root))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/some/book/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def addresses(book_html: Path) -> list[str]:
+    """The pages relative to the book's root, the furniture of Sphinx included."""
+    return [path.relative_to(book_html).as_posix() for path in read_book(book_html)]
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    name = next(name for name in AXE if importlib.util.find_spec(name))
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.origin is not None
+    [script] = sorted(Path(spec.origin).parent.rglob("axe.min.js"))[:1]
+    return script.read_text(encoding="utf-8")
+
+
+@dataclass
+class Visit:
+    """What happened while a page was open."""
+
+    base: str
+    external: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def listen(self, page: Page) -> None:
+        """Write down every request that leaves the book, every failure and every complaint."""
+        page.on("request", lambda request: self._asked(request.url))
+        page.on("requestfailed", lambda request: self.failed.append(request.url))
+        page.on("response", lambda answer: self._answered(answer.status, answer.url))
+        page.on("console", lambda message: self._said(message.type, message.text))
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+
+    def _asked(self, url: str) -> None:
+        if is_external(url) and not url.startswith(self.base):
+            self.external.append(url)
+
+    def _answered(self, status: int, url: str) -> None:
+        if status >= 400:
+            self.failed.append(f"{status} {url}")
+
+    def _said(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self.said.append(text)
+
+
+def faults_of(page: Page, visit: Visit, axe: str) -> dict[str, Any]:
+    """Return what is wrong with an open page; an empty value is a fault not found."""
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    has_math = page.locator("math").count() > 0
+    return {
+        "external requests": visit.external,
+        "failed requests": visit.failed,
+        "console": visit.said,
+        "overflow": max(page.evaluate(OVERFLOW), 0),
+        "raw TeX": raw_tex(page.content()),
+        "math font not loaded": has_math and not page.evaluate(FONT),
+        "axe": [
+            f"{each['id']} ({each['impact']}): {each['nodes'][0]['html'][:160]}" for each in found
+        ],
+    }
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_page(mode: str, browser: Browser, base: str, addresses: list[str], axe: str) -> None:
+    wrong = {}
+    with browser.new_context(**MODES[mode]) as context:
+        for address in addresses:
+            with context.new_page() as page:
+                visit = Visit(base)
+                visit.listen(page)
+                page.goto(base + address, wait_until="networkidle")
+                page.emulate_media(reduced_motion="reduce")
+                faults = faults_of(page, visit, axe)
+                found = {name: value for name, value in faults.items() if value}
+                if found:
+                    wrong[address] = found
+    assert wrong == {}
+
+
+def test_pages_keep_their_content_without_scripts(
+    browser: Browser, base: str, addresses: list[str]
+) -> None:
+    with browser.new_context(java_script_enabled=False) as context, context.new_page() as page:
+        for address in addresses:
+            if address in ("search.html", "genindex.html"):
+                continue
+            page.goto(base + address)
+            assert page.locator("article h1").is_visible(), address
+            for formula in page.locator("article p > math").all()[:5]:
+                box = formula.bounding_box()
+                assert box is not None and box["width"] > 2 and box["height"] > 4, address
+
+
+def test_colour_mode_is_switched_by_keyboard(browser: Browser, base: str) -> None:
+    with browser.new_context(color_scheme="light") as context, context.new_page() as page:
+        page.goto(base + "book/notation.html", wait_until="networkidle")
+        page.locator("button.theme-switch-button:visible").focus()
+        seen = set()
+        for _ in range(3):
+            page.keyboard.press("Enter")
+            seen.add(page.evaluate("document.documentElement.dataset.theme"))
+        assert seen == {"light", "dark"}
+
+
+def test_search_finds_a_page(browser: Browser, base: str) -> None:
+    with browser.new_context() as context, context.new_page() as page:
+        page.goto(base + "book/notation.html", wait_until="networkidle")
+        page.keyboard.press("Control+k")
+        page.keyboard.type("neurons")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/search.html?q=neurons*")
+        page.locator("#search-results li a").first.wait_for(timeout=10_000)
+        assert "notation.html" in str(
+            page.locator("#search-results li a").first.get_attribute("href")
+        )
+
+
+def test_the_menu_opens_on_a_phone(browser: Browser, base: str) -> None:
+    with browser.new_context(**MODES["light-phone"]) as context, context.new_page() as page:
+        page.goto(base + "book/notation.html", wait_until="networkidle")
+        page.locator("button.primary-toggle").click()
+        link = page.locator("nav.bd-docs-nav a", has_text="Bibliography")
+        link.click()
+        page.wait_for_url("**/book/bibliography.html")

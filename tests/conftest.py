@@ -1,0 +1,30 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+
+def build(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    """Build a book strictly, as CI does: every warning is listed and fails the build."""
+    start = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "build", str(source)]
+    command += ["--path-output", str(out), "-W", "-n", "--keep-going"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
+
+
+@pytest.fixture(scope="session")
+def book_html(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built book; built once for all tests."""
+    out = tmp_path_factory.mktemp("book")
+    done = build(ROOT, out)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
+    return out / "_build" / "html"
