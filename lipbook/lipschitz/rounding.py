@@ -65,7 +65,7 @@ def frobenius_upper(matrix: FloatArray) -> FloatArray:
 
 
 def _largest_sum(square: FloatArray) -> FloatArray:
-    """Return max(‖S‖₁, ‖S‖_∞) ≥ ‖S‖₂, with q roundings (a computed Gram matrix may lack symmetry)."""
+    """Return max(‖S‖₁, ‖S‖_∞) ≥ ‖S‖₂ with q roundings; a computed S may lack symmetry."""
     size = np.abs(square)
     return np.maximum(size.sum(axis=-1).max(axis=-1), size.sum(axis=-2).max(axis=-1))
 
