@@ -207,9 +207,9 @@ def test_the_ladder_is_in_order(seed, width, activation):
     points = np.linspace(-3, 3, 100)
     sampled = SteepestGradient().verdict(ensemble, 0, points, known)
     assert sampled.applies and not sampled.contradicted
-    rungs = ladder(ensemble, 0, known, sampled.measured)
+    rungs = ladder(ensemble, 0, (known.lower, known.upper), sampled.measured)
     up = 1 + 1e-9
-    order = ["exact (lower end)", "formal", "centred", "product"]
+    order = ["sampled", "exact (upper end)", "formal", "centred", "product"]
     for low, high in itertools.pairwise(order):
         assert rungs[low] <= rungs[high] * up, (low, high)
     assert rungs["formal"] <= rungs["path norm"] * up

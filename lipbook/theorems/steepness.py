@@ -202,7 +202,7 @@ class SortedCells:
 
 
 def ladder(
-    ensemble: Ensemble, network: int, known: LipschitzBracket, sampled: float
+    ensemble: Ensemble, network: int, ends: tuple[float, float], sampled: float
 ) -> dict[str, float]:
     """Return the rungs of the ladder of bounds from the lowest up.
 
@@ -211,7 +211,7 @@ def ladder(
     Args:
         ensemble: networks with one input and one output.
         network: which of them.
-        known: a bracket of its Lipschitz constant on any domain.
+        ends: lower and upper end of a bracket of its Lipschitz constant on any domain.
         sampled: the steepest sampled gradient.
 
     Returns:
@@ -221,8 +221,8 @@ def ladder(
     weights = (ensemble.hidden_weight[network], ensemble.output_weight[network])
     return {
         "sampled": sampled,
-        "exact (lower end)": known.lower,
-        "exact (upper end)": known.upper,
+        "exact (lower end)": ends[0],
+        "exact (upper end)": ends[1],
         "formal": formal_upper_bound(*weights, ensemble.activation),
         "path norm": path_norm_upper_bound(*weights, ensemble.activation),
         "centred": centred_upper_bound(*weights, ensemble.activation),

@@ -1,0 +1,181 @@
+"""Train networks from the same starts under a constant and under a decaying rate, and compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lipbook.data import Dataset
+from lipbook.lipschitz import brackets
+from lipbook.networks import gaussian_ensemble
+from lipbook.schedules import Schedule, make_schedule
+from lipbook.theorems import EventualDecay, PathBound, Verdict
+from lipbook.training import TrainingRun, log_steps, train
+
+# The data are standardised to this interval; Lipschitz constants are those on it.
+DOMAIN = (-1.0, 1.0)
+SIDES = ("constant", "decaying")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Hold one training run of 2K networks: K starts under a constant rate, then under a decaying.
+
+    Attributes:
+        run: the training run; network i and network K + i share their start.
+        start: T₀, from which the decay counts, a recorded step.
+        lower: lower ends of the Lipschitz constants on [−1, 1] at the recorded steps, (S, 2K);
+            NaN once a network has diverged.
+        upper: upper ends, (S, 2K).
+    """
+
+    run: TrainingRun
+    start: int
+    lower: np.ndarray
+    upper: np.ndarray
+
+    @property
+    def n_pairs(self) -> int:
+        """K, the number of starts."""
+        return self.run.ensemble.size // 2
+
+    def columns(self, side: str) -> slice:
+        """Return where the networks of a side stand: "constant" or "decaying".
+
+        Raises:
+            ValueError: another side.
+        """
+        if side not in SIDES:
+            raise ValueError(f"`side` must be 'constant' or 'decaying'. Got {side!r}. Use one.")
+        offset = SIDES.index(side) * self.n_pairs
+        return slice(offset, offset + self.n_pairs)
+
+    def final(self, side: str) -> dict[str, np.ndarray]:
+        """Return what each network of a side ended with.
+
+        Args:
+            side: "constant" or "decaying".
+
+        Returns:
+            {"final risk", "Lipschitz constant", "product bound", "path length"}, each (K,); NaN for
+            a network that diverged.
+        """
+        at = self.columns(side)
+        gone = self.run.diverged[at]
+        return {
+            "final risk": self.run.risk[-1, at],
+            "Lipschitz constant": self.upper[-1, at],
+            "product bound": self.run.product_bound[-1, at],
+            "path length": np.where(gone, np.nan, self.run.path[-1, at]),
+        }
+
+    def verdicts(self, side: str) -> dict[str, list[Verdict]]:
+        """Return what the path theorems say of each network of a side.
+
+        Args:
+            side: "constant" or "decaying".
+
+        Returns:
+            {"path", "eventual"}, one `Verdict` per network.
+        """
+        later = self.run.steps >= self.start
+        eventual = EventualDecay(self.start)
+        found: dict[str, list[Verdict]] = {"path": [], "eventual": []}
+        numbers = range(2 * self.n_pairs)[self.columns(side)]
+        for number in numbers:
+            subject = f"{side} rate, start {number - numbers.start}"
+            last, largest = self.upper[-1, number], self.upper[later, number].max()
+            found["path"].append(PathBound().verdict(self.run, number, float(last), subject))
+            found["eventual"].append(eventual.verdict(self.run, number, float(largest), subject))
+        return found
+
+
+def compare(
+    dataset: Dataset,
+    schedule: str,
+    *,
+    width: int,
+    activation: str,
+    seeds: Sequence[int],
+    learning_rate: float,
+    n_steps: int,
+    decay_after: float,
+    timescale: float,
+    loss: str = "mse",
+    huber_delta: float = 1.0,
+    scale: str = "standard",
+    rel_gap: float = 1e-4,
+    n_checkpoints: int = 30,
+) -> Comparison:
+    """Train from each seed once with a constant and once with a decaying rate, in one batched loop.
+
+    Args:
+        dataset: with one input and one output.
+        schedule: name of the decaying schedule.
+        width: m.
+        activation: σ.
+        seeds: of the starts, K of them.
+        learning_rate: α of both.
+        n_steps: T.
+        decay_after: T₀/T for "eventual"; the other schedules decay from step 0 on.
+        timescale: τ/T.
+        loss: "mse" or "huber".
+        huber_delta: δ.
+        scale: of the Gaussian start.
+        rel_gap: how closely the Lipschitz constants are to be enclosed.
+        n_checkpoints: at how many steps they are computed.
+
+    Returns:
+        A `Comparison`.
+    """
+    decaying = make_schedule(
+        schedule,
+        learning_rate,
+        n_steps=n_steps,
+        start=round(decay_after * n_steps),
+        timescale=timescale * n_steps,
+    )
+    constant = make_schedule("constant", learning_rate, n_steps=n_steps)
+    schedules: list[Schedule] = [constant] * len(seeds) + [decaying] * len(seeds)
+    start = gaussian_ensemble(width, 1, seeds=[*seeds, *seeds], activation=activation, scale=scale)
+    run = train(
+        start,
+        dataset.x,
+        dataset.y,
+        schedules,
+        n_steps,
+        loss=loss,
+        huber_delta=huber_delta,
+        steps=[*log_steps(n_steps, n_checkpoints).tolist(), decaying.start],
+        on_divergence="record",
+    )
+    lower, upper = _constants(run, rel_gap)
+    return Comparison(run, decaying.start, lower, upper)
+
+
+def _constants(run: TrainingRun, rel_gap: float) -> tuple[np.ndarray, np.ndarray]:
+    lower = np.full((len(run.steps), run.ensemble.size), np.nan)
+    upper = lower.copy()
+    for row, (step, ensemble) in enumerate(zip(run.steps, run.checkpoints, strict=True)):
+        alive = np.flatnonzero((run.diverged_at < 0) | (run.diverged_at > step))
+        if len(alive):
+            found = brackets(ensemble.select(alive.tolist()), domain=DOMAIN, rel_gap=rel_gap)
+            lower[row, alive], upper[row, alive] = found.lower, found.upper
+    return lower, upper
+
+
+def most_telling(verdicts: Sequence[Verdict]) -> Verdict:
+    """Return the verdict that fails first, or, if all apply, the one with the least slack.
+
+    Args:
+        verdicts: at least one.
+
+    Returns:
+        One of them.
+    """
+    failing = [verdict for verdict in verdicts if not verdict.applies]
+    if failing:
+        return min(failing, key=lambda v: -1 if v.failed_step is None else v.failed_step)
+    return min(verdicts, key=lambda v: float("inf") if v.slack is None else v.slack)
