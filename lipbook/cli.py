@@ -12,18 +12,16 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from lipbook import __version__
-from lipbook.parameters import Parameter, ParameterError, check_name, closest, resolve, shown
+from lipbook.parameters import ParameterError, closest, resolve, shown
 from lipbook.running.chapters import ChapterFile, find_chapter, list_chapters
 from lipbook.running.checkout import find_root
 from lipbook.running.errors import Misuse, RunFailed
-
-CHAPTER_HELP = "CHAPTER is a name that `lipbook chapters` lists, or the path of its notebook."
+from lipbook.running.inputs import folder_of, parse_assignments, read_file
 
 
 class Commands(click.Group):
@@ -61,10 +59,10 @@ def cli(context: click.Context) -> None:
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
+    metavar="FOLDER",
     help="Folder that gets `_build/html`; the checkout itself if left out.",
 )
-def build(out: Path | None) -> None:
+def build(out: str | None) -> None:
     """Build the book's pages from the stored outputs.
 
     A warning, an unresolved reference or a missing citation fails the build. Prints the path of the
@@ -74,9 +72,10 @@ def build(out: Path | None) -> None:
 
     root = find_root()
     check_builder()
-    if out is not None and out.exists() and not out.is_dir():
-        raise Misuse(f"`--out` must be a folder. Got {out}, which is a file.")
-    click.echo(build_book(root, out, strict=True, watch=status_line()))
+    folder = None if out is None else folder_of("--out", out)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise Misuse(f"`--out` must be a folder. Got {shown(out)}, which is a file.")
+    click.echo(build_book(root, folder, strict=True, watch=status_line()))
 
 
 @cli.command()
@@ -125,7 +124,7 @@ def listing(chapter: ChapterFile) -> str:
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
+    metavar="FOLDER",
     help="Folder for notebook, page and record; absent, empty or from an earlier run of the "
     "chapter.  [default: runs/CHAPTER-<digest of the parameters>]",
 )
@@ -135,7 +134,7 @@ def run(
     chapter: str,
     assignments: tuple[str, ...],
     file: str | None,
-    out: Path | None,
+    out: str | None,
     page: bool,
     as_json: bool,
 ) -> None:
@@ -152,14 +151,14 @@ def run(
     from lipbook.running.execute import default_out, run_chapter
     from lipbook.running.folders import check_out
 
-    out = default_out(found, values) if out is None else out
-    check_out(out, found.name)
+    folder = default_out(found, values) if out is None else folder_of("-o", out)
+    check_out(folder, found.name)
     if page:
         from lipbook.running.build import check_builder
 
         check_builder()
     say(f"Running {found.name} …")
-    finished = run_chapter(found, given, out, root, page, progress=sys.stderr.isatty())
+    finished = run_chapter(found, given, folder, root, page, progress=sys.stderr.isatty())
     if as_json:
         click.echo(json.dumps(finished.to_dict(), indent=2, ensure_ascii=False))
         return
@@ -170,55 +169,6 @@ def run(
     else:
         click.echo(describe(finished.differences))
     click.echo(f"\n{finished.page or finished.notebook}")
-
-
-def parse_assignments(
-    parameters: Sequence[Parameter], assignments: Sequence[str]
-) -> dict[str, Any]:
-    """Read the `-p NAME=VALUE` of a command line.
-
-    Raises:
-        Misuse: One has no `=`, or a name is set twice.
-        ParameterError: A name is unknown or a value not allowed.
-    """
-    known = {parameter.name: parameter for parameter in parameters}
-    values: dict[str, Any] = {}
-    for text in assignments:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise Misuse(f"`-p` must read NAME=VALUE. Got {shown(text)}.")
-        check_name(name, known)
-        if name in values:
-            raise Misuse(f"`-p {name}` must be given once. Got it twice.")
-        values[name] = known[name].parse(value)
-    return values
-
-
-def read_file(file: str | None) -> dict[Any, Any]:
-    """Read the mapping in a YAML file of parameters.
-
-    Raises:
-        Misuse: The file is missing, unreadable, no YAML, or no mapping.
-    """
-    if file is None:
-        return {}
-    import yaml
-
-    try:
-        text = Path(file).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise Misuse(f"`-f` must be a readable YAML file. Got {shown(file)} ({reason}).") from None
-    try:
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark is not None else ""
-        what = " ".join(str(getattr(error, "problem", None) or type(error).__name__).split())
-        raise Misuse(f"`-f` must be valid YAML. Got {shown(file)}: {what}{where}.") from None
-    if not isinstance(tree, dict):
-        raise Misuse(f"`-f` must hold lines `name: value`. Got {type(tree).__name__} in {file}.")
-    return tree
 
 
 @cli.command()

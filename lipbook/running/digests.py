@@ -8,9 +8,10 @@ freely. The walk over the tree is our own, because `ast.dump` differs between Py
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,28 +36,31 @@ def module_digest(path: Path) -> str:
     return source_digest(path.read_text(encoding="utf-8"))
 
 
+@functools.lru_cache(maxsize=512)  # chapters share modules
 def source_digest(source: str) -> str:
     """Return the digest of Python source, the same on every Python version that can read it."""
-    return sha256("".join(walk(ast.parse(source))))
+    parts: list[str] = []
+    walk(ast.parse(source), parts.append)
+    return sha256("".join(parts))
 
 
-def walk(node: Any) -> Iterator[str]:
-    """Yield the parts of a canonical text of a syntax tree; empty and default fields are absent."""
+def walk(node: Any, say: Callable[[str], None]) -> None:
+    """Say the parts of a canonical text of a syntax tree; empty and default fields are absent."""
     if isinstance(node, ast.AST):
-        yield f"({type(node).__name__}"
+        say(f"({type(node).__name__}")
         for field, value in fields(node):
-            yield f" {field}="
-            yield from walk(value)
-        yield ")"
+            say(f" {field}=")
+            walk(value, say)
+        say(")")
     elif isinstance(node, list):
-        yield "["
+        say("[")
         for item in node:
-            yield from walk(item)
-            yield ","
-        yield "]"
+            walk(item, say)
+            say(",")
+        say("]")
     else:
         # Escaped, as by ascii(): which characters count as printable changes between versions.
-        yield f"{type(node).__name__}:{node!a}"
+        say(f"{type(node).__name__}:{node!a}")
 
 
 def fields(node: ast.AST) -> Iterator[tuple[str, Any]]:

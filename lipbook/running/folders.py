@@ -30,16 +30,15 @@ def check_out(out: Path, name: str) -> None:
     Raises:
         Misuse: It is no folder, not writable, or holds something other than a run of this chapter.
     """
-    if "\0" in str(out):
-        raise Misuse(f"`-o` must be the path of a folder. Got {shown(str(out))}.")
+    name_of_out = shown(str(out), 120)
     try:
         exists = out.exists() or out.is_symlink()
         if exists and not out.is_dir():
-            raise Misuse(f"`-o` must be a folder. Got {out}, which is a file.")
+            raise Misuse(f"`-o` must be a folder. Got {name_of_out}, which is a file.")
         if exists and any(out.iterdir()) and not holds_run(out, name):
             raise Misuse(
                 f"`-o` must be absent, empty or hold an earlier run of {name}. "
-                f"Got {out}, which holds other files. {FOREIGN}"
+                f"Got {name_of_out}, which holds other files. {FOREIGN}"
             )
         probe = tempfile.mkdtemp(dir=base_of(out), prefix=".lipbook-")
         os.rmdir(probe)
@@ -49,7 +48,7 @@ def check_out(out: Path, name: str) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise Misuse(
-            f"`-o` must be a folder that can be written. Got {out} ({reason}). {FOREIGN}"
+            f"`-o` must be a folder that can be written. Got {name_of_out} ({reason}). {FOREIGN}"
         ) from None
 
 
