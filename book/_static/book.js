@@ -28,4 +28,10 @@
   document.fonts?.addEventListener("loadingdone", soon);
   document.addEventListener("toggle", soon, true); // a fold that opens shows new boxes
   soon();
+
+  // The theme takes the focus away from its colour switch, and with it the reader's place.
+  addEventListener("click", (event) => {
+    const button = event.target.closest?.(".theme-switch-button");
+    if (button) setTimeout(() => button.focus());
+  });
 })();
