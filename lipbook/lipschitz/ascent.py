@@ -16,6 +16,10 @@ from lipbook.lipschitz.results import Witness
 
 MAX_STARTS = 32
 MAX_ROUNDS = 60
+# Give up after so many rounds, and 2d more, in which no start gained this share. With more starts
+# every one of them climbs at least as long.
+_PATIENCE = 8
+_PROGRESS = 1e-9
 # Rounds × starts × weights of one network stay below this, about a second of one core.
 _WORK = 50_000_000
 
@@ -136,13 +140,15 @@ def ascent_witness(problem: Problem, options: Options, starts: Any = None) -> Wi
     else:
         climber = GradientSteps(problem, points)
     try:
+        idle = 0
         for index in range(n_rounds):
-            if options.out_of_time:
+            if options.out_of_time or idle > _PATIENCE + 2 * problem.input_dim:
                 break
             candidates = climber.propose(points, index)
             reached = gradient_norms_lower(problem, candidates)
             better = reached > norms
             climber.learn(better)
+            idle = 0 if (reached > norms * (1.0 + _PROGRESS)).any() else idle + 1
             norms = np.where(better, reached, norms)
             points = np.where(better[:, None], candidates, points)
     except KeyboardInterrupt:

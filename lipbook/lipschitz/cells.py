@@ -31,6 +31,8 @@ from lipbook.lipschitz.slope_sums import SlopeSum
 _INFLATE = 1.0 + 1e-6
 # A cell is wide where some pre-activation moves by more than this from its middle.
 _WIDE = 0.5
+# A slope is doubtful where its error bound exceeds this share of it.
+_DOUBT = 1e-9
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,11 @@ class CellBounds:
             )
             centred = linear[wide] + rounding[wide] + _INFLATE * rest
             upper[wide] = np.fmin(by_range, np.fmin(centred, upper[wide]))
+        # Far out, δ is large where σ' is flat: there the range of σ' over ẑ ± δ says more.
+        doubtful = np.flatnonzero(~(value_error <= _DOUBT * _norm(value)))
+        if doubtful.size:
+            by_range = self._lower_by_range(center[doubtful])
+            lower[doubtful] = np.fmax(by_range, lower[doubtful])
         upper = np.where(np.isnan(upper), np.inf, upper)
         return Evaluation(upper, np.where(np.isnan(lower), 0.0, lower), center, value_error)
 
@@ -151,6 +158,14 @@ class CellBounds:
         jump = np.maximum(most - slope, slope - least) + (np.abs(curvature) + SLOPE_ERROR) * move
         rest = np.fmin(0.5 * self.third_max * move**2, jump)
         return by_range, rest @ terms.sizes
+
+    def _lower_by_range(self, center: FloatArray) -> FloatArray:
+        """Return ‖Σ v_j·mid_j‖ − Σ‖v_j‖·rad_j, [mid ± rad] the range of σ' over ẑ ± δ at c."""
+        least, most = self._slope_range(center, center)
+        middle, half = 0.5 * (least + most), 0.5 * (most - least) + 4.0 * UNIT * self.slope_max
+        value = middle @ self.terms.values + self.terms.base
+        norm = down(_norm(value), value.shape[1] + 4)
+        return norm - _INFLATE * (half @ self.terms.sizes + self.sum_error)
 
     def _slope_range(self, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return bounds of σ' over each cell's pre-activations, (C, m) each, by monotone pieces."""

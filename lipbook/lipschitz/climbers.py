@@ -114,7 +114,8 @@ def _steepest(
     left_finite = np.where(np.isfinite(left), left, np.where(np.isfinite(right), right, 0.0))
     right_finite = np.where(np.isfinite(right), right, left_finite)
     reach = np.maximum(1.0, np.maximum(np.abs(left_finite), np.abs(right_finite)))
-    wide = (left < right) & (right - left > _NARROWEST * reach)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞, between breakpoints that are never reached
+        wide = (left < right) & (right - left > _NARROWEST * reach)
     middle = 0.5 * left_finite + 0.5 * right_finite
     middle = np.where(np.isneginf(left), right_finite - reach, middle)
     middle = np.where(np.isposinf(right), left_finite + reach, middle)

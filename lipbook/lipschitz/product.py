@@ -23,7 +23,6 @@ from lipbook.lipschitz.problem import checked_hidden, checked_output, checked_st
 from lipbook.lipschitz.rounding import (
     UNIT,
     exponent,
-    frobenius_upper,
     gamma,
     norm_upper,
     spectral_norm_upper,
@@ -60,6 +59,12 @@ def _pair(hidden_weight: Any, output_weight: Any) -> tuple[FloatArray, FloatArra
 def _unscaled(bound: Any, e: int) -> float:
     """Return an upper bound of bound·2^e, 0 only if `bound` is."""
     return float(np.nextafter(np.ldexp(bound, e), np.inf)) if bound > 0.0 else 0.0
+
+
+def _path(weight: FloatArray, output: FloatArray) -> float:
+    """Return an upper bound of Σ_j ‖a_j‖‖w_j‖; rounding errors of ADW are relative to it."""
+    terms = norm_upper(weight) * norm_upper(output.T)
+    return float(up(terms.sum(), terms.size + 1)) + _lost(weight, output)
 
 
 def _lost(weight: FloatArray, output: FloatArray) -> float:
@@ -142,9 +147,8 @@ def path_norm_upper_bound(
         ValueError: shapes that do not fit, or entries that are not finite.
     """
     weight, output, e = _pair(hidden_weight, output_weight)
-    terms = norm_upper(weight) * norm_upper(output.T)
-    bound = up(slope_magnitude(get_activation(activation)) * terms.sum(), terms.size + 1)
-    return _unscaled(bound + _lost(weight, output), e)
+    bound = up(slope_magnitude(get_activation(activation)) * _path(weight, output), 1)
+    return _unscaled(bound, e)
 
 
 def centred_upper_bound(
@@ -170,7 +174,7 @@ def centred_upper_bound(
     low, high = slope_bounds(get_activation(activation))
     centre = 0.5 * low + 0.5 * high
     half_width = max(high - centre, centre - low) * (1.0 + 4.0 * UNIT)
-    rounding = gamma(weight.shape[0]) * frobenius_upper(output) * frobenius_upper(weight)
+    rounding = gamma(weight.shape[0] + 2) * _path(weight, output)
     mean = spectral_norm_upper(output @ weight) + rounding
     spread = spectral_norm_upper(output) * spectral_norm_upper(weight)
     return _unscaled(up(abs(centre) * mean + half_width * spread, 6), e)
@@ -241,7 +245,7 @@ def pattern_upper_bound(
             f"(2**width of them). Got width={width}. Use centred_upper_bound."
         )
     low, high = slope_bounds(get_activation(activation))
-    rounding = gamma(width + 2) * frobenius_upper(output) * frobenius_upper(weight)
+    rounding = gamma(width + 4) * _path(weight, output)
     corners = itertools.product((low, high), repeat=width)
     largest = 0.0
     while chunk := list(itertools.islice(corners, _PATTERNS_AT_ONCE)):
