@@ -75,7 +75,7 @@ def fingerprint() -> str:
 
 def note_fingerprint(app: Sphinx, config: Config) -> None:
     """Put the digest where Sphinx compares it with the previous build's."""
-    config.lipbook_fingerprint = fingerprint()  # type: ignore[attr-defined]
+    config.lipbook_fingerprint = fingerprint()
 
 
 def setup(app: Sphinx) -> None:

@@ -18,7 +18,7 @@ LONGEST = 160  # characters of a description: what a search engine shows
 class Templates(BuiltinTemplateLoader):
     """Sphinx's templates; what comes out of a whole page passes through the repairs."""
 
-    def render(self, template: str, context: dict[str, Any]) -> str:
+    def render(self, template: str, context: dict[str, Any]) -> str:  # type: ignore[override]
         """Render a template; leave anything but a whole page alone."""
         text = super().render(template, context)
         if text.lstrip()[:15].lower() != "<!doctype html>":
@@ -60,7 +60,7 @@ def describe(
 
 def use_templates(app: Sphinx, config: Config) -> None:
     """Name the templates to Sphinx."""
-    config.template_bridge = f"{__name__}.Templates"  # type: ignore[attr-defined]
+    config.template_bridge = f"{__name__}.Templates"
 
 
 def setup(app: Sphinx) -> None:
