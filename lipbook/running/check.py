@@ -17,6 +17,7 @@ from lipbook.running.chapters import (
     notebooks_in_toc,
     source_of,
     tags_of,
+    title_of,
 )
 from lipbook.running.digests import chapter_digest, join_lines, outputs_digest
 from lipbook.running.errors import Misuse
@@ -86,7 +87,7 @@ def strays(root: Path, names: list[str]) -> list[Fault]:
 def check_chapter(chapter: ChapterFile) -> Iterator[str]:
     """Yield the faults of a notebook that show without its record."""
     cells = chapter.notebook.get("cells", [])
-    if not chapter.title:
+    if not title_of(chapter.notebook):
         yield "has no title: begin with a heading `# Title`."
     for number, cell in enumerate(code_cells(chapter.notebook), start=1):
         yield from (f"cell [{number}] {fault}" for fault in check_cell(cell, number))

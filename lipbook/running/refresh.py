@@ -22,7 +22,10 @@ from lipbook.running.execute import (
 
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 # Notebook and cell metadata that editors and runners leave behind.
-NOISE = ("papermill", "execution", "widgets", "vscode", "toc", "colab", "collapsed", "scrolled")
+NOISE = (
+    *("papermill", "execution", "widgets", "vscode", "toc", "colab"),
+    *("collapsed", "scrolled", "lines_to_next_cell"),
+)
 CELL_TIMEOUT_S = 600
 
 
