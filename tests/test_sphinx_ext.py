@@ -128,10 +128,17 @@ def test_a_long_inline_formula_may_break_after_a_relation(typesetter: Typesetter
     assert "<wbr>" not in displayed.mathml
 
 
-def test_a_fence_is_never_broken(typesetter: Typesetter) -> None:
-    tex = r"f(a = b, c = d, e = f, g = h, i = j, k = l, m = n)"
+def test_a_short_fence_is_not_broken(typesetter: Typesetter) -> None:
+    tex = r"f(a = b, c = d) = g(a, b, c) = h(x, y, z)"
     [answer] = typesetter.typeset([Formula(tex, False)])
-    assert "<wbr>" not in answer.mathml
+    assert [part.count("<mo stretchy") for part in answer.mathml.split("<wbr>")] == [2, 2, 2]
+
+
+def test_a_long_fence_is_broken_at_a_comma(typesetter: Typesetter) -> None:
+    tex = r"N = \max\Bigl(\sum_j \max(s\,v_j, S\,v_j),\ -\sum_j \min(s\,v_j, S\,v_j)\Bigr)"
+    [answer] = typesetter.typeset([Formula(tex, False)])
+    assert len(answer.mathml.split("<wbr>")) > 2
+    assert answer.mathml.count("<math>") == answer.mathml.count("</math>")
 
 
 def test_font_has_what_the_formulas_need(typesetter: Typesetter) -> None:

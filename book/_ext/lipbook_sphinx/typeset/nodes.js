@@ -1,7 +1,7 @@
 // Small questions about the nodes of MathJax's tree.
 "use strict";
 
-const TEX_CLASS = { REL: 3, OPEN: 4, CLOSE: 5 };
+const TEX_CLASS = { BIN: 2, REL: 3, OPEN: 4, CLOSE: 5 };
 const TALL = ["mfrac", "mtable", "msqrt", "mroot", "munderover"];
 
 const text = (node) => node.childNodes.map((child) => child.text ?? "").join("");

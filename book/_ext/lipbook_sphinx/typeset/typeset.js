@@ -10,14 +10,27 @@ const { Spacing } = require("./spacing.js");
 const { Writer } = require("./writer.js");
 
 const PACKAGES = ["base", "ams", "newcommand", "configmacros", "boldsymbol", "mathtools", "color"];
-const LONG = 22; // symbols; a longer inline formula may be broken after a relation or a comma
+const LONG = 22; // symbols; a longer inline formula may be broken
 
-// The top row in pieces between which a line may break; never inside fences.
-function pieces(root, display) {
-  const row = kids(root.childNodes[0]);
-  let size = 0;
-  root.walkTree((node) => { if (node.isToken) size += [...text(node)].length; });
-  if (display || size <= LONG) return [row];
+const isComma = (mo) => text(mo) === ",";
+// Where a line may break, best places first: outside fences after a relation or a comma, then
+// inside fences too, and last after a plus or a minus.
+const PLACES = [
+  (node, mo, depth) => depth === 0 && (node.texClass === TEX_CLASS.REL || isComma(mo)),
+  (node, mo) => node.texClass === TEX_CLASS.REL || isComma(mo),
+  (node) => node.texClass === TEX_CLASS.BIN,
+];
+
+function size(nodes) {
+  let count = 0;
+  for (const node of nodes)
+    node.walkTree((each) => { if (each.isToken) count += [...text(each)].length; });
+  return count;
+}
+
+// A row of nodes in pieces between which a line may break, each as short as need be.
+function pieces(row, places = PLACES) {
+  if (size(row) <= LONG || !places.length) return [row];
   const parts = [[]];
   let depth = 0;
   for (const node of row) {
@@ -25,9 +38,9 @@ function pieces(root, display) {
     if (node.texClass === TEX_CLASS.OPEN) depth += 1;
     if (node.texClass === TEX_CLASS.CLOSE) depth -= 1;
     const mo = operator(node);
-    if (depth === 0 && mo && (node.texClass === TEX_CLASS.REL || text(mo) === ",")) parts.push([]);
+    if (mo && places[0](node, mo, depth)) parts.push([]);
   }
-  return parts.filter((part) => part.length);
+  return parts.filter((part) => part.length).flatMap((part) => pieces(part, places.slice(1)));
 }
 
 function convert(MathJax, { tex, display }) {
@@ -35,7 +48,8 @@ function convert(MathJax, { tex, display }) {
   const root = MathJax.startup.document.convert(tex, { display, end: STATE.CONVERT });
   root.setTeXclass(null);
   const spacing = new Spacing(root);
-  const parts = pieces(root, display);
+  const row = kids(root.childNodes[0]);
+  const parts = display ? [row] : pieces(row);
   parts.slice(1).forEach((part, i) => spacing.breakBetween(parts[i].at(-1), part[0]));
   const writer = new Writer(spacing);
   const open = display ? '<math display="block">' : "<math>";
