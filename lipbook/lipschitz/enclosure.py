@@ -64,7 +64,7 @@ def enclosure_bracket(problem: Problem, options: Options) -> LipschitzBracket:
         rounding errors exceed the tolerance: slopes of neurons that cancel to less than about 1e-8
         of their sum.
     """
-    outer, inner = outer_and_inner(problem)
+    outer, inner = outer_and_inner(problem.domain)
     terms = slope_sum(problem, inner)
     if terms.weight.size == 0:
         lower, upper, ending = *_affine(terms), "no neuron changes the slope"

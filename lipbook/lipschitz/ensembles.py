@@ -11,7 +11,6 @@ from lipbook.activations import Activation, get_activation
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
 from lipbook.lipschitz.bracketing import solver_for
 from lipbook.lipschitz.domains import Domain, checked_domain
-from lipbook.lipschitz.intervals import outer_and_inner
 from lipbook.lipschitz.problem import Options, Problem, checked_stack
 from lipbook.lipschitz.sort import SORT_BASIS, checked_kinks, sort_bracket, steepest_cells
 from lipbook.networks import Ensemble
@@ -105,16 +104,12 @@ def _sorted(
     problem: Problem, weight: FloatArray, bias: FloatArray, output: FloatArray, options: Options
 ) -> LipschitzBrackets:
     """Sort all networks at once; `problem` is the first of them."""
-    outer, inner = outer_and_inner(problem)
-    kinks = checked_kinks(problem.activation)
-    found = steepest_cells(weight, bias, output, kinks, inner, options.rel_gap).constants
-    upper = found.upper
-    if outer != inner:
-        upper = steepest_cells(weight, bias, output, kinks, outer, options.rel_gap).constants.upper
+    kinks, domain = checked_kinks(problem.activation), problem.domain
+    found = steepest_cells(weight, bias, output, kinks, domain, options.rel_gap).constants
     return LipschitzBrackets(
         lower=found.lower,
-        upper=upper,
-        exact=upper <= (1.0 + options.rel_gap) * found.lower,
+        upper=found.upper,
+        exact=found.upper <= (1.0 + options.rel_gap) * found.lower,
         points=found.location[:, None],
         verified=True,
         basis=SORT_BASIS,

@@ -16,7 +16,7 @@ closes to one float64.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,9 @@ from lipbook.activations import Activation, get_activation
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
 from lipbook.lipschitz.blocked_sums import block_cumsum, block_sum
 from lipbook.lipschitz.breakpoints import IntArray, exact_order
-from lipbook.lipschitz.domains import box_arrays, checked_domain
+from lipbook.lipschitz.domains import Domain, checked_domain
 from lipbook.lipschitz.exact_sums import largest_slope
-from lipbook.lipschitz.intervals import outer_and_inner
+from lipbook.lipschitz.intervals import Ends, outer_and_inner
 from lipbook.lipschitz.problem import Options, Problem, checked_stack
 from lipbook.lipschitz.results import LipschitzBracket, Witness, is_exact
 from lipbook.lipschitz.rounding import UNIT, down, exponent, norm_upper, up
@@ -73,7 +73,7 @@ def exact_piecewise_linear(
     hidden_bias: Any,
     output_weight: Any,
     activation: str | Activation = "relu",
-    interval: tuple[float, float] | None = None,
+    domain: Any = None,
     rel_gap: float = 1e-6,
 ) -> ExactConstants:
     """Compute the exact Lipschitz constants of K piecewise-linear networks of one variable at once.
@@ -85,7 +85,7 @@ def exact_piecewise_linear(
         hidden_bias: b, (K, m).
         output_weight: A, (K, k, m), or (K, m) for one output.
         activation: σ with one kink at 0: "relu", "leaky relu", "abs".
-        interval: (low, high), or None for the whole line.
+        domain: None for the whole line, (low, high) or a `Ball`.
         rel_gap: redo the sums in integers where rounding leaves upper > (1 + rel_gap)·lower.
 
     Returns:
@@ -101,10 +101,9 @@ def exact_piecewise_linear(
             f"Got {weight.shape[2]} inputs. Use brackets."
         )
     options = Options(rel_gap=rel_gap)
-    box = box_arrays(checked_domain(interval, 1), 1)
-    ends = None if box is None else (float(box[0][0]), float(box[1][0]))
     kinks = checked_kinks(get_activation(activation))
-    return steepest_cells(weight[..., 0], bias, output, kinks, ends, options.rel_gap).constants
+    checked = checked_domain(domain, 1)
+    return steepest_cells(weight[..., 0], bias, output, kinks, checked, options.rel_gap).constants
 
 
 def checked_kinks(activation: Activation) -> tuple[float, float]:
@@ -122,7 +121,7 @@ def steepest_cells(
     bias: FloatArray,
     output: FloatArray,
     kink_slopes: tuple[float, float],
-    ends: tuple[float, float] | None,
+    domain: Domain,
     rel_gap: float,
 ) -> SteepestCells:
     """Find the steepest cell of K networks of one variable (see `exact_piecewise_linear`).
@@ -132,12 +131,29 @@ def steepest_cells(
         bias: b, (K, m).
         output: A, (K, k, m).
         kink_slopes: (σ'(0⁻), σ'(0⁺)).
-        ends: (low, high) or None.
+        domain: as `checked_domain` returns it.
         rel_gap: as in `exact_piecewise_linear`.
 
     Returns:
         The `SteepestCells`.
     """
+    outer, inner = outer_and_inner(domain)
+    found = _on_interval(weight, bias, output, kink_slopes, inner, rel_gap)
+    if outer == inner:
+        return found
+    around = _on_interval(weight, bias, output, kink_slopes, outer, rel_gap)
+    constants = replace(found.constants, upper=around.constants.upper)
+    return replace(found, constants=constants)
+
+
+def _on_interval(
+    weight: FloatArray,
+    bias: FloatArray,
+    output: FloatArray,
+    kink_slopes: tuple[float, float],
+    ends: Ends,
+    rel_gap: float,
+) -> SteepestCells:
     points, order, wanted = _cells(weight, bias, ends)
     slopes, error, e = _slopes(weight, output, kink_slopes, order)
     norms = np.where(wanted, np.sqrt(np.einsum("ekc,ekc->ec", slopes, slopes)), -1.0)
@@ -157,7 +173,7 @@ def steepest_cells(
 
 
 def _cells(
-    weight: FloatArray, bias: FloatArray, ends: tuple[float, float] | None
+    weight: FloatArray, bias: FloatArray, ends: Ends
 ) -> tuple[FloatArray, IntArray, BoolArray]:
     """Return sorted breakpoints (K, n), their order, and which of the n + 1 cells are open and in
     I.
@@ -204,7 +220,7 @@ def _slopes(
     return slopes, error, (w_exponent[:, 0] + a_exponent[:, 0, 0]).astype(np.intp)
 
 
-def _inside(points: FloatArray, cell: int, ends: tuple[float, float] | None) -> float:
+def _inside(points: FloatArray, cell: int, ends: Ends) -> float:
     """Return a point inside the cell that has `cell` breakpoints on its left, rounded."""
     largest = float(np.finfo(np.float64).max)
     left = min(max(float(points[cell - 1]), -largest), largest) if cell > 0 else -math.inf
@@ -235,17 +251,10 @@ SORT_BASIS = (
 
 def sort_bracket(problem: Problem, options: Options) -> LipschitzBracket:
     """Bracket the constant of one piecewise-linear network of one input."""
-    outer, inner = outer_and_inner(problem)
     weight, bias = problem.hidden_weight[None, :, 0], problem.hidden_bias[None]
-    kinks = checked_kinks(problem.activation)
-    found = steepest_cells(weight, bias, problem.output_weight[None], kinks, inner, options.rel_gap)
-    upper = found.constants.upper[0]
-    if outer != inner:
-        output = problem.output_weight[None]
-        upper = steepest_cells(weight, bias, output, kinks, outer, options.rel_gap).constants.upper[
-            0
-        ]
-    lower, upper = float(found.constants.lower[0]), float(upper)
+    kinks, output = checked_kinks(problem.activation), problem.output_weight[None]
+    found = steepest_cells(weight, bias, output, kinks, problem.domain, options.rel_gap)
+    lower, upper = float(found.constants.lower[0]), float(found.constants.upper[0])
     pattern = cell_pattern(weight[0], bias[0], found.order[0], int(found.cell[0]))
     return LipschitzBracket(
         lower=lower,
