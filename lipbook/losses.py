@@ -13,21 +13,21 @@ from torch import Tensor
 
 
 class Loss(ABC):
-    """A convex, even loss ℓ: ℝ → [0, ∞) with ℓ(0) = 0, applied to each output's residual."""
+    """A convex, even loss φ: ℝ → [0, ∞) with φ(0) = 0, applied to each output's residual."""
 
     name: str
 
     @abstractmethod
     def value(self, residual: Tensor) -> Tensor:
-        """Return ℓ(r), elementwise."""
+        """Return φ(r), elementwise."""
 
     @abstractmethod
     def derivative(self, residual: Tensor) -> Tensor:
-        """Return ℓ'(r), elementwise."""
+        """Return φ'(r), elementwise."""
 
     @abstractmethod
     def mean_derivative_bound(self, risk: float, output_dim: int = 1) -> float:
-        """Return λ(R) with (1/n)·Σᵢ‖ℓ'(rᵢ)‖ ≤ λ(R) for all residuals of risk R.
+        """Return λ(R) with (1/n)·Σᵢ‖φ'(rᵢ)‖ ≤ λ(R) for all residuals of risk R.
 
         Args:
             risk: R ≥ 0.
@@ -38,7 +38,7 @@ class Loss(ABC):
         """
 
     def risk(self, residual: Tensor) -> Tensor:
-        """Return R = (1/n)·Σᵢ Σⱼ ℓ(rᵢⱼ).
+        """Return R = (1/n)·Σᵢ Σⱼ φ(rᵢⱼ).
 
         Args:
             residual: (..., n, k).
@@ -51,7 +51,7 @@ class Loss(ABC):
 
 @dataclass(frozen=True)
 class MeanSquaredError(Loss):
-    """Half the mean squared error: ℓ(r) = r²/2."""
+    """Half the mean squared error: φ(r) = r²/2."""
 
     name: str = "mse"
 
@@ -97,7 +97,7 @@ class Huber(Loss):
         return residual.clamp(-self.delta, self.delta)
 
     def mean_derivative_bound(self, risk: float, output_dim: int = 1) -> float:
-        """Return min(δ√k, √(2R)), as ℓ'(r)² ≤ 2ℓ(r) and |ℓ'| ≤ δ (see `Loss`)."""
+        """Return min(δ√k, √(2R)), as φ'(r)² ≤ 2φ(r) and |φ'| ≤ δ (see `Loss`)."""
         return min(self.delta * math.sqrt(output_dim), math.sqrt(2.0 * risk))
 
 

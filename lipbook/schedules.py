@@ -70,11 +70,11 @@ class ExponentialRate:
 
 @dataclass(frozen=True)
 class PowerRate:
-    """ρ(k) = (1 + k/τ)^(−p), summable exactly for p > 1.
+    """ρ(k) = (1 + k/τ)^(−γ), summable exactly for γ > 1.
 
     Attributes:
         timescale: τ, in steps.
-        exponent: p.
+        exponent: γ.
     """
 
     timescale: float
@@ -86,19 +86,19 @@ class PowerRate:
         _require_positive("exponent", self.exponent, "Use ConstantRate for no decay.")
 
     def __call__(self, step: np.ndarray) -> np.ndarray:
-        """Return (1 + k/τ)^(−p), elementwise."""
+        """Return (1 + k/τ)^(−γ), elementwise."""
         return (1.0 + np.asarray(step, dtype=np.float64) / self.timescale) ** -self.exponent
 
     def tail(self, step: int) -> float:
-        """Return τᵖ·ζ(p, τ + step), with Hurwitz's zeta function, or infinity for p ≤ 1."""
+        """Return τ^γ·ζ(γ, τ + step), with Hurwitz's zeta function, or infinity for γ ≤ 1."""
         if self.exponent <= 1:
             return math.inf
-        p, first = self.exponent, self.timescale + step
+        gamma, first = self.exponent, self.timescale + step
         if first < 1e3:
-            return float(self.timescale**p * special.zeta(p, first))
-        # Far out τᵖ overflows while ζ underflows. Euler–Maclaurin avoids both: the first term left
-        # out is p(p+1)(p+2)/(720·first³) of ρ(step), below 1e-10 of the sum for p ≤ 10.
-        return float(self(np.array(step)) * (first / (p - 1) + 0.5 + p / (12 * first)))
+            return float(self.timescale**gamma * special.zeta(gamma, first))
+        # Far out τ^γ overflows while ζ underflows. Euler–Maclaurin avoids both: the first term left
+        # out is γ(γ+1)(γ+2)/(720·first³) of ρ(step), below 1e-10 of the sum for γ ≤ 10.
+        return float(self(np.array(step)) * (first / (gamma - 1) + 0.5 + gamma / (12 * first)))
 
 
 @dataclass(frozen=True)
@@ -166,12 +166,12 @@ def make_schedule(
     """Build a schedule by name.
 
     Args:
-        name: "constant"; "exponential", α·exp(−t/τ); "power", α·(1 + t/τ)^(−p); "cosine", to 0 at
+        name: "constant"; "exponential", α·exp(−t/τ); "power", α·(1 + t/τ)^(−γ); "cosine", to 0 at
             `n_steps`; "eventual", α before T₀ and α·exp(−(t − T₀)/τ) from T₀ on.
         learning_rate: α ≥ 0.
         n_steps: the number of steps planned; sets the defaults below and the horizon of "cosine".
         timescale: τ, in steps; a tenth of `n_steps` by default.
-        exponent: p of "power".
+        exponent: γ of "power".
         start: T₀ of "eventual"; half of `n_steps` by default.
 
     Returns:

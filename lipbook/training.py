@@ -32,14 +32,14 @@ def risk_and_gradient(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the empirical risk of each network and its gradient in closed form.
 
-    With residuals r_i, G = ℓ'(r)/n (n×k), H = σ(Z), B = (GA) ∘ σ'(Z) (n×m):
+    With residuals r_i, G = φ'(r)/n (n×k), H = σ(Z), B = (GA) ∘ σ'(Z) (n×m):
     ∂R/∂c = Gᵀ1, ∂R/∂A = GᵀH, ∂R/∂b = Bᵀ1, ∂R/∂W = BᵀX.
 
     Args:
         ensemble: K networks.
         x: inputs, (n, d).
         y: targets, (n, k).
-        loss: ℓ.
+        loss: φ.
 
     Returns:
         R of shape (K,) and a dict from the names of `BLOCKS` to gradients shaped like the blocks.
@@ -81,7 +81,7 @@ class TrainingRun:
         block_displacement: the same for each block, Frobenius norms, {name: (S, K)}.
         product_bound: L_σ‖A‖_op‖W‖_op at the recorded steps, (S, K), rounded to nearest.
         diverged_at: the first step with no usable risk, (K,); −1 where training stayed finite.
-        loss: ℓ.
+        loss: φ.
         schedules: one per network.
     """
 
