@@ -115,7 +115,7 @@ def test_headings_skip_no_level(written: list[Page]) -> None:
 
 
 def test_font_has_every_character_of_the_formulas(written: list[Page], book_html: Path) -> None:
-    font = TTFont(io.BytesIO((book_html / "_static/fonts/math.woff2").read_bytes()))
+    font = TTFont(io.BytesIO((book_html / "_static/math.woff2").read_bytes()))
     known = set(map(chr, font.getBestCmap()))
     for page in written:
         used = set("".join(page.math_text)) - set("\n")
