@@ -259,20 +259,56 @@ def describe(differences: list[Difference], compared_with: str = "the published 
     """Return the differences for a reader: what was set, which verdicts turned, what came out."""
     if not differences:
         return f"Nothing differs from {compared_with} beyond its tolerances."
-    headings = {
-        "parameter": "parameters set otherwise",
-        "verdict": "verdicts",
-        "value": "values",
-        "figure": "figures",
-        "chapter": "chapter",
+    by_kind = {
+        kind: [each for each in differences if each.kind == kind]
+        for kind in ("chapter", "parameter", "verdict", "value", "figure")
+    }
+    turned, moved = verdict_lines(by_kind["verdict"])
+    sections = {
+        "chapter": plain_lines(by_kind["chapter"]),
+        "parameters set otherwise": plain_lines(by_kind["parameter"]),
+        "verdicts that turned": turned,
+        "verdicts with other numbers": moved,
+        "values": plain_lines(by_kind["value"]),
+        "figures that plot other numbers": list(
+            dict.fromkeys(each.name.partition(" / ")[0] for each in by_kind["figure"])
+        ),
     }
     lines = [f"What differs from {compared_with}:"]
-    for kind, heading in headings.items():
-        chosen = [each for each in differences if each.kind == kind]
-        if chosen:
-            lines.append(f"  {heading}")
-            lines += [
-                f"    {each.name}: {in_words(each.published)} → {in_words(each.new)}"
-                for each in chosen
-            ]
+    for heading, entries in sections.items():
+        lines += [f"  {heading}", *(f"    {entry}" for entry in entries)] if entries else []
     return "\n".join(lines)
+
+
+def plain_lines(differences: list[Difference]) -> list[str]:
+    """Return "width: 64 → 128" for each difference."""
+    return [f"{d.name}: {in_words(d.published)} → {in_words(d.new)}" for d in differences]
+
+
+def verdict_lines(differences: list[Difference]) -> tuple[list[str], list[str]]:
+    """Return one line for each verdict that turned, and for each that only has other numbers."""
+    turned, moved = [], []
+    by_key: dict[str, dict[str, Difference]] = {}
+    for each in differences:
+        key, _, entry = each.name.partition(" ")
+        by_key.setdefault(key, {})[entry] = each
+    for key, changes in by_key.items():
+        words = [
+            f"{entry} {in_words(changes[entry].published)} → {in_words(changes[entry].new)}"
+            for entry in ("contradicted", "failed", "failed_step", "bound", "measured")
+            if entry in changes
+        ]
+        if "" in changes:
+            turned.append(plain_lines([changes[""]])[0])
+        elif "applies" in changes or "contradicted" in changes:
+            turned.append(f"{key} {standing(changes)}: {', '.join(words) or 'as before'}")
+        else:
+            moved.append(f"{key}: {', '.join(words) or 'other hypotheses'}")
+    return turned, moved
+
+
+def standing(changes: Mapping[str, Difference]) -> str:
+    """Return what became of a verdict: it applies now, applies no longer, or is contradicted."""
+    if "contradicted" in changes:
+        return "is contradicted" if changes["contradicted"].new else "is no longer contradicted"
+    return "applies now" if changes["applies"].new else "no longer applies"

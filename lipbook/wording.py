@@ -10,6 +10,8 @@ from typing import Any
 
 MARKUP = re.compile(r"\{[a-z:]+\}`(?P<role>[^`]*)`|\[(?P<link>[^\]]*)\]\([^)]*\)|\*\*|[`$]")
 
+FIGURES = re.compile(r"-?(\d[\d.]*(e[-+]\d+)?|∞)( of \d+| ?%)?|")
+
 
 def fmt(x: Any, digits: int = 3) -> str:
     """Round a number for prose: the one way in which numbers reach a sentence.
@@ -74,17 +76,22 @@ def fill(template: str, values: Mapping[str, Any]) -> str:
 
 
 def table_html(rows: Sequence[Mapping[str, str]], caption: str = "") -> str:
-    """Return rows as an HTML table whose first column names the rows."""
+    """Return rows as an HTML table whose first column names the rows.
+
+    Columns of words are aligned to the left; those of numbers are left to the page, to the right.
+    """
     headers = list(rows[0])
-    head = "".join(f'<th scope="col">{escape(header)}</th>' for header in headers)
+    words = {h for h in headers if not all(FIGURES.fullmatch(row[h]) for row in rows)}
+    style = {h: ' style="text-align: left"' if h in words else "" for h in headers}
+    head = "".join(f'<th scope="col"{style[h]}>{escape(h)}</th>' for h in headers)
     lines = ['<table class="dataframe">']
     if caption:
         lines.append(f"<caption>{escape(caption)}</caption>")
     lines += [f"<thead><tr>{head}</tr></thead>", "<tbody>"]
     for row in rows:
-        first, *rest = (escape(row[header]) for header in headers)
-        cells = "".join(f"<td>{cell}</td>" for cell in rest)
-        lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
+        first, *rest = headers
+        cells = "".join(f"<td{style[h]}>{escape(row[h])}</td>" for h in rest)
+        lines.append(f'<tr><th scope="row">{escape(row[first])}</th>{cells}</tr>')
     return "\n".join([*lines, "</tbody>", "</table>"])
 
 

@@ -207,7 +207,7 @@ def test_a_sentence_has_rounded_numbers(opened: Notebook) -> None:
 def test_a_table_is_html_and_text(opened: Notebook) -> None:
     opened.run("chapter.table([{'bound': '<x>', 'value': '1'}], caption='Bounds')")
     html, text = opened.texts("text/html")[0], opened.texts()[0]
-    assert '<th scope="col">bound</th>' in html and '<th scope="row">&lt;x&gt;</th>' in html
+    assert '<th scope="col">value</th>' in html and '<th scope="row">&lt;x&gt;</th>' in html
     assert "<caption>Bounds</caption>" in html
     assert text == "Bounds\nbound  value\n<x>    1"
 

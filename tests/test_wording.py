@@ -83,4 +83,11 @@ def test_plain_drops_markup() -> None:
 def test_tables_escape_and_align() -> None:
     rows = [{"method": "a<b", "value": "1"}, {"method": "c", "value": "22"}]
     assert "a&lt;b" in table_html(rows)
+    assert '<th scope="col" style="text-align: left">method</th>' in table_html(rows)
+    for figures in ("1e-05", "-0.5", "∞", "-∞", "3 of 5", "", "12 %"):
+        assert '<th scope="col">value</th>' in table_html(
+            [*rows, {"method": "d", "value": figures}]
+        )
+    for words in ("none", "1 neuron", "not a number"):
+        assert f'left">{words}</td>' in table_html([*rows, {"method": "d", "value": words}])
     assert table_text(rows) == "method  value\na<b     1\nc       22"
