@@ -12,6 +12,7 @@ from lipbook.lipschitz import brackets
 from lipbook.networks import gaussian_ensemble
 from lipbook.schedules import Schedule, make_schedule
 from lipbook.theorems import EventualDecay, PathBound, Verdict
+from lipbook.theorems.descent import finite_steps, sufficient_decrease
 from lipbook.training import TrainingRun, log_steps, train
 
 # The data are standardised to this interval; Lipschitz constants are those on it.
@@ -24,6 +25,7 @@ class Comparison:
     """Hold one training run of 2K networks: K starts under a constant rate, then under a decaying.
 
     Attributes:
+        name: of the data set.
         run: the training run; network i and network K + i share their start.
         start: T₀, from which the decay counts, a recorded step.
         lower: lower ends of the Lipschitz constants on [−1, 1] at the recorded steps, (S, 2K);
@@ -31,6 +33,7 @@ class Comparison:
         upper: upper ends, (S, 2K).
     """
 
+    name: str
     run: TrainingRun
     start: int
     lower: np.ndarray
@@ -59,17 +62,38 @@ class Comparison:
             side: "constant" or "decaying".
 
         Returns:
-            {"final risk", "Lipschitz constant", "product bound", "path length"}, each (K,); NaN for
-            a network that diverged.
+            {"final risk", "gradient norm", "Lipschitz constant", "product bound", "path length"},
+            each (K,); NaN for a network that diverged.
         """
         at = self.columns(side)
         gone = self.run.diverged[at]
         return {
             "final risk": self.run.risk[-1, at],
+            "gradient norm": self.run.gradient_norm[-1, at],
             "Lipschitz constant": self.upper[-1, at],
             "product bound": self.run.product_bound[-1, at],
             "path length": np.where(gone, np.nan, self.run.path[-1, at]),
         }
+
+    def promises(self, side: str) -> np.ndarray:
+        """Return the eventual-decay bound of each recorded step, where its hypotheses allow one.
+
+        Args:
+            side: "constant" or "decaying".
+
+        Returns:
+            (S, K); NaN before T₀ and for networks whose steps were not finite or lowered the risk
+            by too little.
+        """
+        at = self.columns(side)
+        bounds = EventualDecay(self.start).bounds(self.run)[:, at]
+        numbers = range(2 * self.n_pairs)[at]
+        holds = [
+            finite_steps(self.run, number).holds
+            and sufficient_decrease(self.run, number, self.start).holds
+            for number in numbers
+        ]
+        return np.where(holds, bounds, np.nan)
 
     def verdicts(self, side: str) -> dict[str, list[Verdict]]:
         """Return what the path theorems say of each network of a side.
@@ -85,7 +109,7 @@ class Comparison:
         found: dict[str, list[Verdict]] = {"path": [], "eventual": []}
         numbers = range(2 * self.n_pairs)[self.columns(side)]
         for number in numbers:
-            subject = f"{side} rate, start {number - numbers.start}"
+            subject = f"{self.name}, {side} rate, start {number - numbers.start}"
             last, largest = self.upper[-1, number], self.upper[later, number].max()
             found["path"].append(PathBound().verdict(self.run, number, float(last), subject))
             found["eventual"].append(eventual.verdict(self.run, number, float(largest), subject))
@@ -152,7 +176,7 @@ def compare(
         on_divergence="record",
     )
     lower, upper = _constants(run, rel_gap)
-    return Comparison(run, decaying.start, lower, upper)
+    return Comparison(dataset.name, run, decaying.start, lower, upper)
 
 
 def _constants(run: TrainingRun, rel_gap: float) -> tuple[np.ndarray, np.ndarray]:

@@ -259,3 +259,26 @@ def test_sorted_cells_on_the_line_and_on_an_interval(domain):
     ensemble = gaussian_ensemble(20, 1, seeds=(3,))
     known = constant_of(ensemble, 0, domain=domain)
     assert SortedCells().verdict(ensemble, 0, known).measured == pytest.approx(known.lower)
+
+
+def test_the_bound_of_single_steps_is_finite_for_a_constant_rate_and_below_the_bound_for_all():
+    for name in ("constant", "eventual"):
+        run = small_run(0, 0.1, name)
+        theorem = EventualDecay(20)
+        each, total = theorem.bounds(run)[:, 0], theorem.bound(run)[0]
+        later = run.steps >= 20
+        assert np.isnan(each[~later]).all() and np.isfinite(each[later]).all()
+        assert (np.diff(each[later]) >= 0).all() and (each[later] <= total).all()
+        for bound, checkpoint in zip(each[later], np.array(run.checkpoints)[later], strict=True):
+            assert constant_of(checkpoint, 0, domain=None).upper <= bound
+
+
+def test_from_a_kink_the_risk_can_rise_at_every_rate():
+    x = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    y = torch.tensor([[-4.0], [4.0]], dtype=torch.float64)
+    start = single([1.0], [0.0], [3.0])
+    for rate in (1e-6, 1e-3, 0.1, 1.0, 30.0):
+        run = train(start, x, y, make_schedule("cosine", rate, n_steps=1), 1)
+        assert run.risk[0, 0] == 17 / 4
+        rise = run.risk[1, 0] - run.risk[0, 0]
+        assert rise >= (2 * rate + 0.75 * rate**2) * (1 - 1e-6)

@@ -47,7 +47,7 @@ def draw_constants(
         steps: (s,), from 0 on; drawn as step + 1 on a logarithmic axis.
         exact: (s, networks).
         product: (s, networks).
-        promise: the theorem's bound from `start` on, (networks,); infinite ones are not drawn.
+        promise: the theorem's bound at each step, (s, networks); NaN where it says nothing.
         start: T₀, marked by a vertical line, if given.
 
     Returns:
@@ -63,21 +63,15 @@ def draw_constants(
                 linewidth=1.1,
                 alpha=0.85,
             )
-    finite = [] if promise is None else [bound for bound in promise if np.isfinite(bound)]
-    for bound in finite:
-        begin = 1 if start is None else start + 1
-        ax.plot(
-            [begin, steps[-1] + 1],
-            [bound, bound],
-            color=PROMISE.color,
-            linestyle=PROMISE.linestyle,
-            linewidth=1.1,
-        )
+    said = "no bound from the theorem"
+    if promise is not None and np.isfinite(promise[-1]).any():
+        for column in promise.T:
+            ax.plot(
+                steps + 1, column, color=PROMISE.color, linestyle=PROMISE.linestyle, linewidth=1.1
+            )
+        said = f"the theorem's bound up to {_median(promise[-1])}"
     _mark_start(ax, start)
     ax.set(xscale="log", yscale="log")
-    said = "no finite bound from the theorem"
-    if finite:
-        said = f"the theorem's bound near {fmt(float(np.median(finite)))}"
     return (
         f"exact constant from {fmt(np.nanmedian(exact[0]))} to {_median(exact[-1])}, product bound "
         f"to {_median(product[-1])}, {said} (medians)"

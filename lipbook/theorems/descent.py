@@ -70,8 +70,9 @@ class PathBound:
 class EventualDecay:
     """Bound the Lipschitz constant from step T₀ on by the state at T₀ and the mass to come.
 
-    With x = ‖W_{T₀}‖_op, y = ‖A_{T₀}‖_op, S = Σ_{t ≥ T₀} α_t and e = √(2R_{T₀}S):
-    Lip(f_t) ≤ L_σ·(xy + e√(x² + y²) + e²/2) for every t ≥ T₀, on the whole space.
+    With x = ‖W_{T₀}‖_op, y = ‖A_{T₀}‖_op and e = √(2R_{T₀}S):
+    Lip(f_t) ≤ L_σ·(xy + e√(x² + y²) + e²/2) for every t ≥ T₀, on the whole space, where S is the
+    mass of all rates from T₀ on; for one t alone S may be S_t − S_{T₀}.
 
     Attributes:
         start: T₀; it must be one of the run's recorded steps.
@@ -85,19 +86,21 @@ class EventualDecay:
     label = "thm-eventual"
     title = "Eventual decay keeps what it finds"
 
-    def path_bound(self, run: TrainingRun) -> np.ndarray:
-        """Return e = √(2R_{T₀}S) for each network, (K,), infinite where the rates are not summable.
+    def path_bound(self, run: TrainingRun, mass: np.ndarray | None = None) -> np.ndarray:
+        """Return e = √(2R_{T₀}S), a bound of the path from T₀ on.
 
         Args:
             run: a training run.
+            mass: S, (..., K); by default that of all rates to come, infinite if not summable.
 
         Returns:
-            (K,), in the unit of the weights.
+            Shaped like `mass`, by default (K,), in the unit of the weights.
         """
-        tail = np.array([schedule.tail_mass(self.start) for schedule in run.schedules])
+        if mass is None:
+            mass = np.array([schedule.tail_mass(self.start) for schedule in run.schedules])
         risk = run.risk[self.start]
         # 0·∞: a network that is already at zero risk does not move, whatever the rates.
-        return np.sqrt(2.0 * np.where(risk == 0.0, 0.0, risk * tail))
+        return np.sqrt(2.0 * np.where(risk == 0.0, 0.0, risk * mass))
 
     def bound(self, run: TrainingRun) -> np.ndarray:
         """Return the bound for all steps from T₀ on, (K,), rounded to nearest.
@@ -112,9 +115,28 @@ class EventualDecay:
         Raises:
             ValueError: T₀ is not among the run's recorded steps.
         """
+        return self._lipschitz(run, self.path_bound(run))
+
+    def bounds(self, run: TrainingRun) -> np.ndarray:
+        """Return the bound for each recorded step by itself, from the mass spent until then.
+
+        Args:
+            run: a training run.
+
+        Returns:
+            (S, K), NaN before T₀; finite for every schedule.
+
+        Raises:
+            ValueError: T₀ is not among the run's recorded steps.
+        """
+        spent = run.mass[run.steps] - run.mass[self.start]
+        early = run.steps < self.start
+        e = self.path_bound(run, np.maximum(spent, 0.0))
+        return np.where(early[:, None], np.nan, self._lipschitz(run, e))
+
+    def _lipschitz(self, run: TrainingRun, e: np.ndarray) -> np.ndarray:
         state = run.checkpoints[self._index(run)]
         x, y = state.hidden_norm().cpu().numpy(), state.output_norm().cpu().numpy()
-        e = self.path_bound(run)
         return state.activation.lipschitz * (x * y + e * np.hypot(x, y) + 0.5 * e * e)
 
     def verdict(
@@ -156,7 +178,11 @@ class EventualDecay:
 
     def _summable(self, run: TrainingRun, network: int) -> Hypothesis:
         tail = run.schedules[network].tail_mass(self.start)
-        return Hypothesis("H2", "the rates from step T₀ on have a finite sum", bool(tail < np.inf))
+        return Hypothesis(
+            "H2",
+            "the rates from step T₀ on, continued for ever, have a finite sum",
+            bool(tail < np.inf),
+        )
 
 
 def finite_steps(run: TrainingRun, network: int) -> Hypothesis:
@@ -170,7 +196,7 @@ def finite_steps(run: TrainingRun, network: int) -> Hypothesis:
         The `Hypothesis`, with the step of divergence.
     """
     stopped = int(run.diverged_at[network])
-    statement = "every step is finite"
+    statement = "every step that was run is finite"
     return Hypothesis("H1", statement, stopped < 0, step=stopped if stopped >= 0 else None)
 
 
