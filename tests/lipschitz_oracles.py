@@ -46,9 +46,7 @@ def random_network(seed: int, width: int, d: int = 1, k: int = 1) -> Network:
     )
 
 
-def exact_square(
-    net: Network, activation: str, domain: tuple[Any, Any] | None = None
-) -> Fraction:
+def exact_square(net: Network, activation: str, domain: tuple[Any, Any] | None = None) -> Fraction:
     """Lip(f)² of a piecewise-linear network of one input, in rational numbers from the definition.
 
     One point inside each interval between neighbouring breakpoints, the slope there neuron by neuron.
@@ -80,6 +78,8 @@ def encloses(lower: float, upper: float, square: Fraction) -> bool:
 def precise_slope(activation: str, z: Any) -> Any:
     """σ'(z) by mpmath, at its working precision."""
     z = mpmath.mpf(z)
+    if abs(z) > 1e5:  # the limits, to ten thousand digits
+        return mpmath.mpf(activation in ("softplus", "gelu", "silu") and z > 0)
     logistic = 1 / (1 + mpmath.exp(-z))
     density = mpmath.exp(-z * z / 2) / mpmath.sqrt(2 * mpmath.pi)
     return {

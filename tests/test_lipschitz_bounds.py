@@ -63,10 +63,14 @@ def test_every_lower_bound_is_below_the_exact_constant(name, activation):
         assert climbed >= exact.lower * (1 - 1e-9) - 1e-12
 
 
-@pytest.mark.parametrize("activation", ACTIVATION_NAMES)
 @pytest.mark.parametrize("name", CASES)
-def test_the_ladder_is_in_order(name, activation):
-    net, slack = CASES[name], 1 + 1e-9
+def test_the_ladder_is_in_order(name):
+    for activation in ACTIVATION_NAMES:
+        check_order(CASES[name], activation)
+
+
+def check_order(net: Network, activation: str) -> None:
+    slack = 1 + 1e-9
     patterns = pattern_upper_bound(*net.layers, activation)
     centred = centred_upper_bound(*net.layers, activation)
     assert patterns <= centred * slack

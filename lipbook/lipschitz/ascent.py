@@ -144,7 +144,10 @@ def ascent_witness(problem: Problem, options: Options, starts: Any = None) -> Wi
         for index in range(n_rounds):
             if options.out_of_time or idle > _PATIENCE + 2 * problem.input_dim:
                 break
-            candidates = climber.propose(points, index)
+            with np.errstate(all="ignore"):
+                candidates = climber.propose(points, index)
+            sound = np.isfinite(candidates).all(axis=1, keepdims=True)
+            candidates = np.where(sound, candidates, points)
             reached = gradient_norms_lower(problem, candidates)
             better = reached > norms
             climber.learn(better)

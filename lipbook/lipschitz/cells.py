@@ -25,7 +25,7 @@ import numpy as np
 
 from lipbook.lipschitz.arrays import FloatArray
 from lipbook.lipschitz.jacobians import SLOPE_ERROR
-from lipbook.lipschitz.rounding import UNIT, down, gamma, up
+from lipbook.lipschitz.rounding import UNIT, down, gamma, up, vector_norm
 from lipbook.lipschitz.slope_sums import SlopeSum
 
 _INFLATE = 1.0 + 1e-6
@@ -194,5 +194,5 @@ class CellBounds:
 
 
 def _norm(x: FloatArray) -> FloatArray:
-    """Return ‖x‖₂ over the last axis."""
-    return np.abs(x[:, 0]) if x.shape[1] == 1 else np.linalg.norm(x, axis=1)
+    """Return ‖x‖₂ over the last axis with at most k + 4 roundings."""
+    return np.abs(x[:, 0]) if x.shape[1] == 1 else vector_norm(x)

@@ -30,7 +30,8 @@ class Climber(Protocol):
 
 def left_vectors(problem: Problem, slopes: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return, for each row of slopes, unit vectors u (n, k) and v (n, d) with uᵀJv = ‖J‖_op."""
-    jacobian = jacobians(problem.hidden_weight, problem.output_weight, slopes)
+    weight, output, _ = problem.scaled_layers
+    jacobian = jacobians(weight, output, slopes)
     if problem.output_dim == 1:
         norm = np.maximum(np.linalg.norm(jacobian[:, 0, :], axis=1, keepdims=True), 1e-300)
         return np.ones((len(slopes), 1)), jacobian[:, 0, :] / norm
@@ -73,7 +74,7 @@ class LineSweeps:
 
     def _towards_gain(self, p: FloatArray, share: FloatArray, v: FloatArray) -> FloatArray:
         """Return the direction across the kinks of those neurons whose flip would raise uᵀJv."""
-        weight = self.problem.hidden_weight
+        weight = self.problem.scaled_layers[0]
         outward = np.where(p > 0.0, -1.0, 1.0)
         gain = share * rows_times(v, weight.T) * outward
         return rows_times(np.maximum(gain, 0.0) * outward, weight)
@@ -82,9 +83,10 @@ class LineSweeps:
         problem = self.problem
         assert problem.activation.kink_slopes is not None
         left, right = problem.activation.kink_slopes
+        weight, output, _ = problem.scaled_layers
         p, _ = preactivations(problem, points)
         u, v = left_vectors(problem, slopes_at(problem, points)[0])
-        share = rows_times(u, problem.output_weight)
+        share = rows_times(u, output)
         if towards_gain:
             directions = self._towards_gain(p, share, v)
         q = rows_times(directions, problem.hidden_weight.T)
@@ -96,8 +98,8 @@ class LineSweeps:
         order = np.argsort(t, axis=1, kind="stable")
         t = np.take_along_axis(t, order, axis=1)
         jumps = np.take_along_axis(share * jump, order, axis=1)[..., None]
-        gradients = np.cumsum(jumps * problem.hidden_weight[order], axis=1)
-        start = rows_times(share * first, problem.hidden_weight)[:, None, :]
+        gradients = np.cumsum(jumps * weight[order], axis=1)
+        start = rows_times(share * first, weight)[:, None, :]
         gradients = np.concatenate([start, start + gradients], axis=1)
         return (
             points + _steepest(t, gradients, *line_range(points, directions, problem)) * directions
@@ -151,9 +153,10 @@ class GradientSteps:
         problem, curvature = self.problem, self.problem.activation.curvature
         assert curvature is not None
         z, _ = preactivations(problem, points)
-        u, v = left_vectors(problem, problem.activation.slope(z))
-        share = rows_times(u, problem.output_weight) * rows_times(v, problem.hidden_weight.T)
-        ascent = rows_times(share * curvature(z), problem.hidden_weight)
+        u, v = left_vectors(problem, slopes_at(problem, points)[0])
+        weight, output, _ = problem.scaled_layers
+        share = rows_times(u, output) * rows_times(v, weight.T)
+        ascent = rows_times(share * curvature(z), weight)
         norm = np.maximum(np.linalg.norm(ascent, axis=1), 1e-300)
         return project(points + ascent * (self.lengths / norm)[:, None], problem)
 

@@ -122,8 +122,9 @@ def _rescaled(lower: float, upper: float, e: int) -> tuple[float, float]:
 def _start(terms: SlopeSum, ends: Ends) -> _State:
     """Cut the domain into first cells; on the whole line the outer two are unbounded."""
     if ends is None:
-        reach = float(np.median((np.abs(terms.bias) + 1.0) / np.abs(terms.weight)))
-        reach = min(reach, _FARTHEST)
+        with np.errstate(over="ignore"):
+            distance = (np.abs(terms.bias) + 1.0) / np.abs(terms.weight)
+        reach = float(np.median(np.minimum(distance, _FARTHEST)))
         edges = np.concatenate([[-np.inf], np.linspace(-reach, reach, _FIRST + 1), [np.inf]])
     else:
         low, high = np.ldexp(ends, terms.input_exponent)

@@ -17,7 +17,6 @@ from lipbook.lipschitz.problem import Problem
 from lipbook.lipschitz.results import Witness
 from lipbook.lipschitz.rounding import (
     down,
-    exponent,
     gamma,
     norm_upper,
     spectral_norm_lower,
@@ -57,7 +56,10 @@ def slopes_at(problem: Problem, points: FloatArray) -> tuple[FloatArray, FloatAr
         return np.where(z > 0.0, right, left), np.zeros_like(z), usable
     assert activation.slope_lipschitz is not None
     slope_error = activation.slope_lipschitz * (1.0 + SLOPE_ERROR) * error + SLOPE_ERROR
-    return activation.slope(z), slope_error, np.ones(len(points), dtype=bool)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        slopes = activation.slope(z)
+    sound = np.isfinite(slopes)
+    return np.where(sound, slopes, 0.0), slope_error, sound.all(axis=1)
 
 
 def gradient_norms_lower(problem: Problem, points: FloatArray) -> FloatArray:
@@ -78,15 +80,13 @@ def gradient_norms_lower(problem: Problem, points: FloatArray) -> FloatArray:
 
 def _norms(problem: Problem, points: FloatArray) -> FloatArray:
     slopes, slope_error, usable = slopes_at(problem, points)
-    w_exponent, a_exponent = exponent(problem.hidden_weight), exponent(problem.output_weight)
-    weight = np.ldexp(problem.hidden_weight, -w_exponent)
-    output = np.ldexp(problem.output_weight, -a_exponent)
+    weight, output, e = problem.scaled_layers
     jacobian = jacobians(weight, output, slopes)
     size = norm_upper(weight) * norm_upper(output.T)
     spread = slope_error + gamma(problem.width + 2) * (np.abs(slopes) + slope_error)
     error = up(rows_times(spread, size[:, None])[:, 0], problem.width + 4) + 2.0**-500
     lower = down(np.maximum(spectral_norm_lower(jacobian) - up(error, 1), 0.0), 1)
-    scaled = np.ldexp(lower, int(w_exponent.item()) + int(a_exponent.item()))
+    scaled = np.ldexp(lower, e)
     return np.where(usable, down(scaled, 1), 0.0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from lipbook.activations import Activation, get_activation
 from lipbook.lipschitz.arrays import FloatArray, bounded
 from lipbook.lipschitz.domains import Domain, checked_domain
+from lipbook.lipschitz.rounding import exponent
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,13 @@ class Problem:
     def output_dim(self) -> int:
         """k, the number of outputs."""
         return self.output_weight.shape[0]
+
+    @cached_property
+    def scaled_layers(self) -> tuple[FloatArray, FloatArray, int]:
+        """W·2^-p and A·2^-q with entries below 1, and p + q: J is to be scaled by 2^(p + q)."""
+        p, q = exponent(self.hidden_weight), exponent(self.output_weight)
+        weight, output = np.ldexp(self.hidden_weight, -p), np.ldexp(self.output_weight, -q)
+        return weight, output, int(p.item()) + int(q.item())
 
 
 @dataclass(frozen=True)

@@ -62,25 +62,27 @@ class SlopeSum:
 
 def slope_sum(problem: Problem, ends: Ends) -> SlopeSum:
     """Return the derivative of a network of one input as a `SlopeSum`."""
-    w_exponent = int(exponent(problem.hidden_weight).item())
+    used = problem.hidden_weight[:, 0].astype(bool) & problem.output_weight.any(axis=0)
+    weight, output = problem.hidden_weight[used, 0], problem.output_weight.T[used]
+    w_exponent, a_exponent = (int(exponent(x).item()) if x.size else 0 for x in (weight, output))
     if ends is not None and not np.array_equal(
         np.ldexp(np.ldexp(ends, w_exponent), -w_exponent), ends
     ):
         w_exponent = 0  # the scaled ends would be subnormal, and rounded
-    a_exponent = int(exponent(problem.output_weight).item())
-    weight = np.ldexp(problem.hidden_weight[:, 0], -w_exponent)
-    output = np.ldexp(problem.output_weight.T, -a_exponent)
+    weight, output = np.ldexp(weight, -w_exponent), np.ldexp(output, -a_exponent)
     steepest = problem.activation.lipschitz * (1.0 + 4.0 * UNIT)
-    small = (np.abs(weight) < _NEGLIGIBLE) & (weight != 0.0)
+    small = np.abs(weight) < _NEGLIGIBLE
     spread = 2.0 * steepest * _NEGLIGIBLE * float(norm_upper(output[small]).sum())
-    live = (np.abs(weight) >= _NEGLIGIBLE) & output.any(axis=1)
+    bias = problem.hidden_bias[used]
     weight, bias, output, base = _merged(
-        weight[live], problem.hidden_bias[live], output[live], problem.activation
+        weight[~small], bias[~small], output[~small], problem.activation
     )
     values = output * weight[:, None]
     # Each base entry is a correctly rounded sum; underflow of a product takes at most 2^-1074 per
     # term.
-    spread += 2.0 * UNIT * float(np.abs(base).sum()) + (2.0**-1000 if weight.size else 0.0)
+    spread += 2.0 * UNIT * float(np.abs(base).sum()) + (
+        2.0**-1000 if weight.size or base.any() else 0.0
+    )
     return SlopeSum(
         weight=weight,
         bias=bias,
