@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 import sys
 import time
@@ -249,7 +250,7 @@ def current_shell() -> Any:
 
 def current_parameters(shell: Any) -> dict[str, Any]:
     """Return the checked values of the parameters that the latest parameters cell declares."""
-    cells = [source for source in shell.user_ns.get("In", []) if source.startswith(FIRST_LINE)]
+    cells = parameter_cells(shell)
     if not cells:
         raise RuntimeError(
             f"`parameters cell` must have been run. Got no cell that begins with `{FIRST_LINE}`. "
@@ -260,6 +261,19 @@ def current_parameters(shell: Any) -> dict[str, Any]:
     if missing:
         raise ParameterError(f"`{missing[0]}` must have a value. Got none: it was deleted.")
     return resolve(declared, {each.name: shell.user_ns[each.name] for each in declared})
+
+
+def parameter_cells(shell: Any) -> list[str]:
+    """Return the sources of the parameters cells that were run, the latest last.
+
+    nbval runs cells without storing them in the history; there the lines that IPython keeps for
+    tracebacks still tell.
+    """
+    kept = [source for source in shell.user_ns.get("In", []) if source.startswith(FIRST_LINE)]
+    if kept:
+        return kept
+    lines = [entry[2] for entry in linecache.cache.values() if len(entry) == 4]
+    return ["".join(source) for source in lines if source and source[0].startswith(FIRST_LINE)]
 
 
 def check_tolerances(rtol: float, atol: float) -> None:

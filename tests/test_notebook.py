@@ -76,7 +76,10 @@ def test_a_name_is_a_slug() -> None:
         Chapter("../trial")
 
 
-def test_the_parameters_cell_comes_first(notebook: Notebook) -> None:
+def test_the_parameters_cell_comes_first(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linecache.cache", {})  # other tests' cells
     with pytest.raises(RuntimeError, match=r"`parameters cell` must have been run"):
         notebook.run("from lipbook.notebook import Chapter\nChapter('trial')")
 
@@ -104,6 +107,16 @@ def test_a_value_edited_by_hand_or_injected_is_enforced(
     with pytest.raises(ParameterError) as refusal:
         notebook.run("from lipbook.notebook import Chapter\nChapter('trial')")
     assert str(refusal.value) == message
+
+
+def test_without_a_history_the_cell_is_found_too(notebook: Notebook) -> None:
+    """nbval stores no history."""
+    source = CELL.replace("4096", "4095")
+    notebook.shell.run_cell(source, store_history=False)
+    notebook.shell.run_cell(source.replace("= 64", "= 0"), store_history=False)
+    assert not any(each.startswith(FIRST_LINE) for each in notebook.shell.user_ns["In"])
+    with pytest.raises(ParameterError, match=r"must be an int in 1..4095. Got 0."):
+        notebook.run("from lipbook.notebook import Chapter\nChapter('trial')")
 
 
 def test_checked_values_are_written_back(notebook: Notebook) -> None:
