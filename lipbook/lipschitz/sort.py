@@ -24,7 +24,7 @@ import numpy as np
 from lipbook.activations import Activation, get_activation
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
 from lipbook.lipschitz.blocked_sums import block_cumsum, block_sum
-from lipbook.lipschitz.breakpoints import IntArray, exact_order
+from lipbook.lipschitz.breakpoints import IntArray, exact_order, gathered
 from lipbook.lipschitz.domains import Domain, checked_domain
 from lipbook.lipschitz.exact_sums import largest_slope
 from lipbook.lipschitz.intervals import Ends, outer_and_inner
@@ -158,7 +158,7 @@ def _on_interval(
     slopes, error, e = _slopes(weight, output, kink_slopes, order)
     norms = np.where(wanted, np.sqrt(np.einsum("ekc,ekc->ec", slopes, slopes)), -1.0)
     cell = norms.argmax(axis=1)
-    largest = np.take_along_axis(norms, cell[:, None], axis=1)[:, 0]
+    largest = norms.max(axis=1)
     k = output.shape[1]
     lower = down(np.ldexp(down(np.maximum(down(largest, k + 2) - error, 0.0), 1), e), 1)
     # nextafter, not `up`: a positive bound that underflows to 0 here must stay positive.
@@ -207,16 +207,16 @@ def _slopes(
     v = np.ldexp(output, -a_exponent) * np.ldexp(weight, -w_exponent)[:, None, :]
     positive = (weight > 0.0)[:, None, :]
     start, n_start = block_sum(np.where(positive, v * left, v * right))
-    jumps = np.where(positive, v, -v) * (right - left)
-    jumps = np.pad(jumps, ((0, 0), (0, 0), (0, order.shape[1] - weight.shape[1])))
-    jumps = np.take_along_axis(jumps, order[:, None, :], axis=2)
-    sums, n_sums = block_cumsum(jumps)
+    # Marks in the order that stand for no neuron change no slope.
+    jumps = np.zeros((*v.shape[:2], order.shape[1]))
+    jumps[..., : v.shape[2]] = np.where(positive, v, -v) * (right - left)
+    sums, n_sums = block_cumsum(gathered(jumps, order[:, None, :]))
     slopes = np.concatenate([start, sums + start], axis=2)
     steepness = max(abs(left), abs(right)) + abs(right - left)
     mass = up(steepness * np.abs(v).sum(axis=2), weight.shape[1] + 4)
-    # The last term covers products and squares lost to underflow; a slope that small goes to
-    # `exact_sums`.
-    error = 2.0 * UNIT * (n_start + n_sums + 8) * norm_upper(mass) + 2.0**-500
+    total = norm_upper(mass) if mass.shape[1] > 1 else mass[:, 0]
+    # 2^-500 covers products and squares lost to underflow; slopes that small go to `exact_sums`.
+    error = 2.0 * UNIT * (n_start + n_sums + 8) * total + 2.0**-500
     return slopes, error, (w_exponent[:, 0] + a_exponent[:, 0, 0]).astype(np.intp)
 
 
