@@ -214,6 +214,11 @@ def test_svg_gets_its_description() -> None:
     assert figures.labelled("no picture", "a") == ""
 
 
+def test_svg_keeps_only_the_ids_it_uses() -> None:
+    svg = '<g id="a"/><path id="b"/><use href="#b"/><g clip-path="url(#c)"/><clipPath id="c"/>'
+    assert figures.without_idle_ids(svg) == svg.replace(' id="a"', "")
+
+
 CELL = """# Parameters of this chapter
 width: int = 64  # hidden neurons; 1..4096
 activation: str = "leaky relu"  # activation function; relu | leaky relu
@@ -317,6 +322,13 @@ def test_punctuation_stays_with_its_formula() -> None:
     assert html == (
         'see <span class="glued">(<math><mi>x</mi></math>),</span> or <math><mi>y</mi></math> is'
     )
+
+
+def test_a_header_that_is_a_formula_has_a_name() -> None:
+    html = '<tr><th class="head"><p><math><mi>σ</mi><mo>(</mo></math></p></th><th>x</th></tr>'
+    named = repairs.name_headers(html)
+    assert named.startswith('<tr><th aria-label="σ(" class="head"><p><math>')
+    assert named.endswith("</th><th>x</th></tr>")
 
 
 def test_scripts_wait_and_serve() -> None:

@@ -61,7 +61,13 @@ def labelled(svg: str, alt: str) -> str:
         return ""
     tag = re.sub(r'\s(?:role|aria-label|aria-hidden)="[^"]*"', "", opening[0])
     tag = f'{tag[:-1].rstrip()} role="img" aria-label="{escape(alt)}">'
-    return tag + svg[opening.end() :]
+    return tag + without_idle_ids(svg[opening.end() :])
+
+
+def without_idle_ids(svg: str) -> str:
+    """Drop the ids that nothing in the drawing refers to: most of them, and they weigh."""
+    used = set(re.findall(r"""(?:href="|url\(['"]?)#([^"')]+)""", svg))
+    return re.sub(r'\sid="([^"]+)"', lambda match: match[0] if match[1] in used else "", svg)
 
 
 def visit_drawing(self: HTML5Translator, node: drawing) -> None:

@@ -23,9 +23,9 @@ ACCESSIBILITY: tuple[tuple[str, str], ...] = (
         r'(<a class="navbar-brand logo"[^>]*>)(.*?</a>)',
         r'<section aria-label="Book title">\1\2</section>',
     ),
-    # sphinx-proof gives this id to the body of every theorem of a page.
-    (r' id="proof-content"', ""),
-    # ... and the id "proof" to every proof; its class tells it from the theorems.
+    # sphinx-proof and sphinx-exercise give one id to the bodies of all theorems of a page ...
+    (r' id="(?:proof|exercise|solution)-content"', ""),
+    # ... and the id "proof" to all proofs; a class tells them from the theorems.
     (r'class="proof admonition" id="proof"', 'class="proof argument admonition"'),
     # A second <h1>, for a printed list of contents that repeats the page.
     (r'<div id="jb-print-docs-body".*?(?=<div id="searchbox">)', ""),
@@ -55,6 +55,11 @@ SERVES = {
     "design-tabs": re.compile("sd-tab-set"),
 }
 _HEAD_SCRIPT = re.compile(r'\s*<script(?P<attributes>[^>]*) src="(?P<src>[^"]+)"[^>]*></script>')
+_FORMULA_HEADER = re.compile(
+    r"<th(?P<attributes>[^>]*)>(?P<inside>(?:<p>)?(?P<formula><math>(?:(?!</?math>).)*</math>)"
+    r"(?:</p>)?)</th>",
+    re.DOTALL,
+)
 _GLUED = re.compile(
     r"(?P<before>[(\[“]?)(?P<math><math>(?:(?!</?math>).)*</math>)(?P<after>[,.;:!?)\]”’…-]*)",
     re.DOTALL,
@@ -102,6 +107,16 @@ def glue_punctuation(html: str) -> str:
     return _GLUED.sub(glued, html)
 
 
+def name_headers(html: str) -> str:
+    """Give a table header that is one formula a name: tools do not read it off the MathML."""
+
+    def named(match: re.Match[str]) -> str:
+        name = re.sub(r"<[^>]*>|\s+", "", match["formula"])
+        return f'<th aria-label="{name}"{match["attributes"]}>{match["inside"]}</th>'
+
+    return _FORMULA_HEADER.sub(named, html)
+
+
 def finished(html: str, searches: bool = False) -> str:
     """Return a page as readers get it.
 
@@ -109,7 +124,8 @@ def finished(html: str, searches: bool = False) -> str:
         html: The page that Sphinx and the theme made.
         searches: Whether this is the search page, whose scripts must run in their order.
     """
-    repairs: list[Repair] = [substitute(ACCESSIBILITY + DEAD_WEIGHT), draw, glue_punctuation]
+    repairs: list[Repair] = [substitute(ACCESSIBILITY + DEAD_WEIGHT), draw]
+    repairs += [name_headers, glue_punctuation]
     if not searches:
         repairs += [substitute(SEARCH), defer_scripts]
     for repair in repairs:
