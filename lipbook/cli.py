@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -219,8 +220,8 @@ def check(as_json: bool) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line about progress on stderr."""
-    click.echo(line, err=True)
+    """Print a line about progress on stderr, in place of a line that `status_line` keeps."""
+    click.echo(f"\r\x1b[K{line}" if sys.stderr.isatty() else line, err=True)
 
 
 def status_line() -> Callable[[str], None] | None:
@@ -229,7 +230,7 @@ def status_line() -> Callable[[str], None] | None:
         return None
 
     def show(line: str) -> None:
-        width = os.get_terminal_size(sys.stderr.fileno()).columns
+        width = shutil.get_terminal_size().columns
         click.echo(f"\r\x1b[K{click.unstyle(line)[: width - 1]}", err=True, nl=False)
 
     click.get_current_context().call_on_close(lambda: click.echo("\r\x1b[K", err=True, nl=False))

@@ -175,7 +175,7 @@ def test_published_parameters_are_the_defaults(name: str) -> None:
 def test_a_record_names_no_machine(name: str) -> None:
     record = records.load(ROOT / "notebooks" / "records" / f"{name}.json")
     assert "host" not in record["provenance"]
-    assert record["provenance"]["duration_s"] <= 60, "a chapter takes 20 s on a quiet machine"
+    assert record["provenance"]["duration_s"] > 0
 
 
 def test_record_keys_are_said_once_in_the_book() -> None:
