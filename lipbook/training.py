@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from lipbook.gradients import Buffers, risk_and_gradient
 from lipbook.losses import Loss, get_loss
 from lipbook.networks import BLOCKS, Ensemble
 from lipbook.schedules import Schedule
@@ -25,42 +26,6 @@ DIVERGENCE_FACTOR = 1e12
 
 class DivergenceError(ValueError):
     """Training left the range in which its numbers mean anything."""
-
-
-def risk_and_gradient(
-    ensemble: Ensemble, x: Tensor, y: Tensor, loss: Loss
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the empirical risk of each network and its gradient in closed form.
-
-    With residuals r_i, G = φ'(r)/n (n×k), H = σ(Z), B = (GA) ∘ σ'(Z) (n×m):
-    ∂R/∂c = Gᵀ1, ∂R/∂A = GᵀH, ∂R/∂b = Bᵀ1, ∂R/∂W = BᵀX.
-
-    Args:
-        ensemble: K networks.
-        x: inputs, (n, d).
-        y: targets, (n, k).
-        loss: φ.
-
-    Returns:
-        R of shape (K,) and a dict from the names of `BLOCKS` to gradients shaped like the blocks.
-    """
-    preactivation = ensemble.preactivation(x)
-    hidden, slopes = ensemble.activation.value_and_slope(preactivation)
-    residual = (
-        torch.baddbmm(
-            ensemble.output_bias.unsqueeze(1), hidden, ensemble.output_weight.transpose(1, 2)
-        )
-        - y
-    )
-    outer = loss.derivative(residual) / x.shape[0]
-    inner = torch.bmm(outer, ensemble.output_weight) * slopes
-    gradient = {
-        "hidden_weight": torch.matmul(inner.transpose(1, 2), x),
-        "hidden_bias": inner.sum(1),
-        "output_weight": torch.bmm(outer.transpose(1, 2), hidden),
-        "output_bias": outer.sum(1),
-    }
-    return loss.risk(residual), gradient
 
 
 @dataclass(frozen=True)
@@ -238,6 +203,7 @@ class _Descent:
     ) -> None:
         self.start, self.x, self.y, self.loss = start, x, y, loss
         self.moving = start.clone()
+        self.buffers = Buffers.make(start, len(x))
         like = start.hidden_bias
         self.rates = torch.as_tensor(rates, dtype=like.dtype, device=like.device)
         n_records = len(rates) + 1
@@ -251,7 +217,7 @@ class _Descent:
 
     def advance(self, step: int) -> int | None:
         """Record Θ_step and move on; return a network that diverged just now, if any."""
-        risk, gradient = risk_and_gradient(self.moving, self.x, self.y, self.loss)
+        risk, gradient = risk_and_gradient(self.moving, self.x, self.y, self.loss, self.buffers)
         norms = torch.stack([gradient[n].flatten(1).norm(dim=1) for n in BLOCKS], dim=1)
         self.risk[step], self.block_norms[step] = risk, norms
         running = self.diverged_at < 0

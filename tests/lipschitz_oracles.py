@@ -49,7 +49,7 @@ def random_network(seed: int, width: int, d: int = 1, k: int = 1) -> Network:
 def exact_square(net: Network, activation: str, domain: tuple[Any, Any] | None = None) -> Fraction:
     """Lip(f)² of a piecewise-linear network of one input, in rational numbers from the definition.
 
-    One point inside each interval between neighbouring breakpoints, the slope there neuron by neuron.
+    One point inside each interval between breakpoints, the slope there neuron by neuron.
     """
     left, right = (Fraction(s) for s in KINKS[activation])
     w = [Fraction(float(v)) for v in net.hidden_weight[:, 0]]

@@ -22,10 +22,10 @@ SOURCES = [
 # A part may import from parts of its own line and of the lines above.
 LAYERS = (
     ("__init__", "parameters", "records", "wording", "provenance", "plotting"),
-    ("activations", "data", "losses", "networks", "rescaling", "schedules"),
+    ("activations", "data", "gradients", "losses", "networks", "rescaling", "schedules"),
     ("training",),
     ("lipschitz", "theorems", "generalization"),
-    ("experiments", "notebook", "running"),
+    ("comparison", "experiments", "notebook", "running"),
     ("cli", "__main__"),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from lipbook.activations import ACTIVATIONS
+from lipbook.gradients import risk_and_gradient
 from lipbook.losses import Huber, MeanSquaredError
 from lipbook.networks import BLOCKS, gaussian_ensemble
 from lipbook.schedules import make_schedule
-from lipbook.training import DivergenceError, log_steps, risk_and_gradient, train
+from lipbook.training import DivergenceError, log_steps, train
 
 
 def problem(n=12, d=2, k=1, seed=0):
