@@ -159,7 +159,9 @@ def run(
 
         check_builder()
     say(f"Running {found.name} …")
-    finished = run_chapter(found, given, folder, root, page, progress=sys.stderr.isatty())
+    finished = run_chapter(
+        found, given, folder, root, page, progress=sys.stderr.isatty(), watch=status_line()
+    )
     if as_json:
         click.echo(json.dumps(finished.to_dict(), indent=2, ensure_ascii=False))
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ def run_chapter(
     root: Path | None = None,
     page: bool = True,
     progress: bool = False,
+    watch: Callable[[str], None] | None = None,
 ) -> Run:
     """Run a chapter with the parameters given and put notebook, page and record into a folder.
 
@@ -68,6 +69,7 @@ def run_chapter(
         root: The checkout, needed for the page; the one lipbook runs from if None.
         page: Whether to make the HTML page too.
         progress: Whether to show a progress bar on stderr.
+        watch: Called with every line that the page's build prints.
 
     Returns:
         The `Run`.
@@ -94,7 +96,7 @@ def run_chapter(
             raise RunFailed(f"{failure} The notebook up to there: {out / notebook.name}")
         record = sign(record_file, chapter, library_root(root))
         finish_notebook(notebook, injected, record["result"]["digest"])
-        trouble = try_page(chapter, notebook, record, root) if page else None
+        trouble = try_page(chapter, notebook, record, root, watch) if page else None
         install(folder, out, chapter.name)
     if trouble is not None:
         raise RunFailed(f"Notebook and record are in {out}, but the page is not. {trouble}")
@@ -103,13 +105,17 @@ def run_chapter(
 
 
 def try_page(
-    chapter: ChapterFile, notebook: Path, record: dict[str, Any], root: Path | None
+    chapter: ChapterFile,
+    notebook: Path,
+    record: dict[str, Any],
+    root: Path | None,
+    watch: Callable[[str], None] | None,
 ) -> str | None:
     """Make the page beside an executed notebook; return None, or what went wrong."""
     from lipbook.running.page import make_page
 
     try:
-        make_page(chapter, notebook, record, root or find_root())
+        make_page(chapter, notebook, record, root or find_root(), watch)
     except RunFailed as failure:
         return str(failure)
     return None

@@ -12,7 +12,7 @@ import posixpath
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +27,13 @@ LINK = re.compile(
 )
 
 
-def make_page(chapter: ChapterFile, notebook: Path, record: dict[str, Any], root: Path) -> None:
+def make_page(
+    chapter: ChapterFile,
+    notebook: Path,
+    record: dict[str, Any],
+    root: Path,
+    watch: Callable[[str], None] | None = None,
+) -> None:
     """Build the page of an executed notebook, into the folder that holds the notebook.
 
     Args:
@@ -35,6 +41,7 @@ def make_page(chapter: ChapterFile, notebook: Path, record: dict[str, Any], root
         notebook: The executed notebook; `NAME.html` and `site/` are put beside it.
         record: The record of the run.
         root: The checkout.
+        watch: Called with every line that the build prints.
 
     Raises:
         RunFailed: The book does not build with the notebook in it.
@@ -47,7 +54,7 @@ def make_page(chapter: ChapterFile, notebook: Path, record: dict[str, Any], root
         target.write_text(json.dumps(shown, ensure_ascii=False), encoding="utf-8")
         (copy / "notebooks" / "records").mkdir(exist_ok=True)
         records.dump(record, copy / "notebooks" / "records" / f"{chapter.name}.json")
-        site = build_book(copy, Path(temporary) / "out", strict=False).parent
+        site = build_book(copy, Path(temporary) / "out", strict=False, watch=watch).parent
         page = site / "notebooks" / f"{chapter.name}.html"
         if not page.is_file():
             raise RunFailed(f"The book was built without the page of {chapter.name}.")
