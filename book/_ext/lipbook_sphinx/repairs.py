@@ -56,9 +56,7 @@ SERVES = {
 }
 _HEAD_SCRIPT = re.compile(r'\s*<script(?P<attributes>[^>]*) src="(?P<src>[^"]+)"[^>]*></script>')
 _FORMULA_HEADER = re.compile(
-    r"<th(?P<attributes>[^>]*)>(?P<inside>(?:<p>)?(?P<formula><math>(?:(?!</?math>).)*</math>)"
-    r"(?:</p>)?)</th>",
-    re.DOTALL,
+    r"<th[^>]*>(?:<p>)?(?P<formula><math>(?:(?!</?math>).)*</math>)(?:</p>)?</th>", re.DOTALL
 )
 _GLUED = re.compile(
     r"(?P<before>[(\[“]?)(?P<math><math>(?:(?!</?math>).)*</math>)(?P<after>[,.;:!?)\]”’…-]*)",
@@ -112,7 +110,7 @@ def name_headers(html: str) -> str:
 
     def named(match: re.Match[str]) -> str:
         name = re.sub(r"<[^>]*>|\s+", "", match["formula"])
-        return f'<th aria-label="{name}"{match["attributes"]}>{match["inside"]}</th>'
+        return match[0].replace("<math>", f'<math aria-label="{name}">')
 
     return _FORMULA_HEADER.sub(named, html)
 
