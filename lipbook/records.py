@@ -25,6 +25,13 @@ NOT_COMPARED = frozenset(
     {"title", "quantity", "statement", "subject", "meaning", "unit", "rtol", "atol", "slack"}
 )
 VERDICT_RTOL = 1e-6
+VERDICT_LABELS = {
+    "contradicted": "contradicted",
+    "failed": "failing hypothesis",
+    "failed_step": "at step",
+    "bound": "bound",
+    "measured": "measured",
+}
 
 
 class RecordError(ValueError):
@@ -294,8 +301,8 @@ def verdict_lines(differences: list[Difference]) -> tuple[list[str], list[str]]:
         by_key.setdefault(key, {})[entry] = each
     for key, changes in by_key.items():
         words = [
-            f"{entry} {in_words(changes[entry].published)} → {in_words(changes[entry].new)}"
-            for entry in ("contradicted", "failed", "failed_step", "bound", "measured")
+            f"{label} {in_words(changes[entry].published)} → {in_words(changes[entry].new)}"
+            for entry, label in VERDICT_LABELS.items()
             if entry in changes
         ]
         if "" in changes:

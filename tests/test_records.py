@@ -270,9 +270,11 @@ def test_describe_says_what_became_of_a_verdict(record: dict[str, Any]) -> None:
     verdict.update(applies=False, failed="H1", failed_step=7, bound="inf")
     verdict["hypotheses"][0]["holds"] = False
     there, back = records.compare(record, fails), records.compare(fails, record)
-    line = "    path no longer applies: failed none → H1, failed_step none → 7, bound 2 → inf"
+    line = (
+        "    path no longer applies: failing hypothesis none → H1, at step none → 7, bound 2 → inf"
+    )
     assert records.describe(there).splitlines()[1:] == ["  verdicts that turned", line]
-    assert "    path applies now: failed H1 → none" in records.describe(back)
+    assert "    path applies now: failing hypothesis H1 → none" in records.describe(back)
     wrong = change(record, "verdicts", "path", "contradicted", to=True)
     described = records.describe(records.compare(record, wrong))
     assert "path is contradicted: contradicted no → yes" in described
