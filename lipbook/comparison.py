@@ -95,6 +95,21 @@ class Comparison:
         ]
         return np.where(holds, bounds, np.nan)
 
+    def count(self, quantity: str, relation: str) -> tuple[int, int]:
+        """Count the pairs in which the decaying run ended with less, or with more, of a quantity.
+
+        Args:
+            quantity: a key of `final`.
+            relation: "less" or "more".
+
+        Returns:
+            How many pairs, and of how many in which neither diverged.
+        """
+        constant, decaying = self.final("constant")[quantity], self.final("decaying")[quantity]
+        both = np.isfinite(constant) & np.isfinite(decaying)
+        found = decaying < constant if relation == "less" else decaying > constant
+        return int((found & both).sum()), int(both.sum())
+
     def verdicts(self, side: str) -> dict[str, list[Verdict]]:
         """Return what the path theorems say of each network of a side.
 
@@ -116,70 +131,119 @@ class Comparison:
         return found
 
 
-def compare(
-    dataset: Dataset,
-    schedule: str,
-    *,
-    width: int,
-    activation: str,
-    seeds: Sequence[int],
-    learning_rate: float,
-    n_steps: int,
-    decay_after: float,
-    timescale: float,
-    loss: str = "mse",
-    huber_delta: float = 1.0,
-    scale: str = "standard",
-    rel_gap: float = 1e-4,
-    n_checkpoints: int = 30,
-) -> Comparison:
-    """Train from each seed once with a constant and once with a decaying rate, in one batched loop.
+@dataclass(frozen=True)
+class Settings:
+    """Say how networks are trained under a decaying schedule.
 
-    Args:
-        dataset: with one input and one output.
-        schedule: name of the decaying schedule.
+    Attributes:
+        schedule: its name.
         width: m.
         activation: σ.
         seeds: of the starts, K of them.
-        learning_rate: α of both.
+        learning_rate: α, before any decay.
         n_steps: T.
         decay_after: T₀/T for "eventual"; the other schedules decay from step 0 on.
         timescale: τ/T.
         loss: "mse" or "huber".
         huber_delta: δ.
         scale: of the Gaussian start.
+    """
+
+    schedule: str
+    width: int
+    activation: str
+    seeds: Sequence[int]
+    learning_rate: float
+    n_steps: int
+    decay_after: float
+    timescale: float
+    loss: str = "mse"
+    huber_delta: float = 1.0
+    scale: str = "standard"
+
+    def decaying(self) -> Schedule:
+        """Return the decaying schedule."""
+        return make_schedule(
+            self.schedule,
+            self.learning_rate,
+            n_steps=self.n_steps,
+            start=round(self.decay_after * self.n_steps),
+            timescale=self.timescale * self.n_steps,
+        )
+
+    def constant(self) -> Schedule:
+        """Return the constant schedule with the same learning rate."""
+        return make_schedule("constant", self.learning_rate, n_steps=self.n_steps)
+
+
+def train_each(
+    dataset: Dataset, settings: Settings, schedules: Sequence[Schedule], n_checkpoints: int
+) -> TrainingRun:
+    """Train from each seed once under each schedule, in one batched loop; divergence is recorded.
+
+    Args:
+        dataset: with one input and one output.
+        settings: all but the schedule.
+        schedules: under which to train.
+        n_checkpoints: how many to keep, besides one at the step where each schedule starts.
+
+    Returns:
+        A run in which network v·K + i has schedule v and seed i.
+    """
+    seeds = list(settings.seeds)
+    start = gaussian_ensemble(
+        settings.width,
+        1,
+        seeds=seeds * len(schedules),
+        activation=settings.activation,
+        scale=settings.scale,
+    )
+    return train(
+        start,
+        dataset.x,
+        dataset.y,
+        [schedule for schedule in schedules for _ in seeds],
+        settings.n_steps,
+        loss=settings.loss,
+        huber_delta=settings.huber_delta,
+        steps=[
+            *log_steps(settings.n_steps, n_checkpoints).tolist(),
+            *(schedule.start for schedule in schedules),
+        ],
+        on_divergence="record",
+    )
+
+
+def compare(
+    dataset: Dataset, settings: Settings, *, rel_gap: float = 1e-4, n_checkpoints: int = 30
+) -> Comparison:
+    """Train from each seed once with a constant and once with a decaying rate.
+
+    Args:
+        dataset: with one input and one output.
+        settings: how to train.
         rel_gap: how closely the Lipschitz constants are to be enclosed.
         n_checkpoints: at how many steps they are computed.
 
     Returns:
         A `Comparison`.
     """
-    decaying = make_schedule(
-        schedule,
-        learning_rate,
-        n_steps=n_steps,
-        start=round(decay_after * n_steps),
-        timescale=timescale * n_steps,
-    )
-    constant = make_schedule("constant", learning_rate, n_steps=n_steps)
-    schedules: list[Schedule] = [constant] * len(seeds) + [decaying] * len(seeds)
-    start = gaussian_ensemble(width, 1, seeds=[*seeds, *seeds], activation=activation, scale=scale)
-    run = train(
-        start,
-        dataset.x,
-        dataset.y,
-        schedules,
-        n_steps,
-        loss=loss,
-        huber_delta=huber_delta,
-        steps=[*log_steps(n_steps, n_checkpoints).tolist(), decaying.start],
-        on_divergence="record",
-    )
-    lower, upper = _constants(run, rel_gap)
-    return Comparison(dataset.name, run, decaying.start, lower, upper)
+    schedules = [settings.constant(), settings.decaying()]
+    run = train_each(dataset, settings, schedules, n_checkpoints)
+    lower, upper = constants_of(run, rel_gap)
+    return Comparison(dataset.name, run, schedules[1].start, lower, upper)
 
 
-def _constants(run: TrainingRun, rel_gap: float) -> tuple[np.ndarray, np.ndarray]:
+def constants_of(run: TrainingRun, rel_gap: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the Lipschitz constants on [−1, 1] at the recorded steps.
+
+    Args:
+        run: a training run of K networks with one input.
+        rel_gap: how closely to enclose them.
+
+    Returns:
+        Lower and upper ends, each (S, K); NaN once a network has diverged.
+    """
     lower = np.full((len(run.steps), run.ensemble.size), np.nan)
     upper = lower.copy()
     for row, (step, ensemble) in enumerate(zip(run.steps, run.checkpoints, strict=True)):

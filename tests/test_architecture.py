@@ -25,7 +25,7 @@ LAYERS = (
     ("activations", "data", "gradients", "losses", "networks", "rescaling", "schedules"),
     ("training",),
     ("lipschitz", "theorems", "generalization"),
-    ("comparison", "experiments", "notebook", "running"),
+    ("comparison", "experiments", "notebook", "running", "sensitivity"),
     ("cli", "__main__"),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

@@ -1,7 +1,13 @@
 """The book's numbered statements as code: hypotheses that are checked, bounds, verdicts."""
 
 from lipbook.theorems.descent import EventualDecay, PathBound
-from lipbook.theorems.steepness import HalfAndHalf, SortedCells, SteepestGradient, ladder
+from lipbook.theorems.steepness import (
+    HalfAndHalf,
+    SortedCells,
+    SteepestGradient,
+    ladder,
+    ladder_ratios,
+)
 from lipbook.theorems.verdict import Hypothesis, Verdict
 
 __all__ = [
@@ -13,4 +19,5 @@ __all__ = [
     "SteepestGradient",
     "Verdict",
     "ladder",
+    "ladder_ratios",
 ]

@@ -228,3 +228,30 @@ def ladder(
         "centred": centred_upper_bound(*weights, ensemble.activation),
         "product": product_upper_bound(*weights, ensemble.activation),
     }
+
+
+def ladder_ratios(
+    ensemble: Ensemble, lower: np.ndarray, upper: np.ndarray, sampled: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the rungs of many networks, each divided by the network's own exact constant.
+
+    Args:
+        ensemble: K networks with one input and one output.
+        lower: lower ends of brackets of their Lipschitz constants on one domain, (K,).
+        upper: upper ends, (K,).
+        sampled: their steepest sampled gradients, (K,).
+
+    Returns:
+        {"sampled", "exact", "formal", "centred", "path norm", "product"}, each of the length of
+        the number of networks that are not flat on the domain.
+    """
+    rungs = [
+        ladder(ensemble, i, (float(lower[i]), float(upper[i])), float(sampled[i]))
+        for i in range(ensemble.size)
+        if upper[i] > 0
+    ]
+    keys = ("sampled", "exact (upper end)", "formal", "centred", "path norm", "product")
+    return {
+        key.removesuffix(" (upper end)"): np.array([r[key] / r["exact (upper end)"] for r in rungs])
+        for key in keys
+    }

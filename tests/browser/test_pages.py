@@ -36,7 +36,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-AXE = ("axe_playwright_python", "axe_core_python")  # packages that ship axe.min.js, newest first
+AXE = "axe_playwright_python"  # ships axe.min.js
 # A page is opened in the first colour scheme and then switched to the second.
 MODES = {"desktop": (1280, 900, "light", "dark"), "phone": (390, 844, "dark", "light")}
 FURNITURE = ("genindex.html", "search.html")  # made by Sphinx, no pages of the book
@@ -48,8 +48,7 @@ def missing() -> str:
     """Return what is not installed of what these tests need."""
     if CHROMIUM is None:
         return "no Chromium on PATH"
-    wanted = [("playwright",), AXE]
-    lacking = [names for names in wanted if not any(map(importlib.util.find_spec, names))]
+    lacking = [name for name in ("playwright", AXE) if not importlib.util.find_spec(name)]
     return f"not installed: {lacking}" if lacking else ""
 
 
@@ -99,8 +98,7 @@ def addresses(book_html: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def axe() -> str:
-    name = next(name for name in AXE if importlib.util.find_spec(name))
-    spec = importlib.util.find_spec(name)
+    spec = importlib.util.find_spec(AXE)
     assert spec is not None and spec.origin is not None
     [script] = sorted(Path(spec.origin).parent.rglob("axe.min.js"))[:1]
     return script.read_text(encoding="utf-8")
