@@ -153,7 +153,8 @@ class Ensemble:
 
     def select(self, indices: Sequence[int]) -> Ensemble:
         """Return the networks with these indices, as an ensemble of their own."""
-        chosen = torch.as_tensor(list(indices), device=self.hidden_weight.device)
+        where = self.hidden_weight.device
+        chosen = torch.as_tensor(list(indices), dtype=torch.long, device=where)
         return replace(self, **{n: getattr(self, n)[chosen] for n in BLOCKS})
 
     def to(self, *, dtype: torch.dtype | None = None, device: str | None = None) -> Ensemble:

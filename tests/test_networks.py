@@ -170,3 +170,8 @@ def test_balancing_turns_the_product_bound_into_the_path_norm_and_nothing_does_b
 def test_bad_factors_are_refused():
     with pytest.raises(ValueError, match=r"`factors` must be positive numbers of shape \(1, 4\)"):
         rescaled(gaussian_ensemble(4, 1), torch.zeros(1, 4))
+
+
+def test_an_empty_selection_is_an_empty_ensemble():
+    nobody = gaussian_ensemble(4, 1, seeds=(0, 1)).select([])
+    assert nobody.size == 0 and nobody(torch.zeros(3, 1, dtype=torch.float64)).shape == (0, 3, 1)
