@@ -36,7 +36,7 @@ STRICT = sys.platform == "linux" and platform.machine() == "x86_64"
 SLOWEST_S = 300
 
 
-def nbval(notebook: Path, record: Path) -> subprocess.CompletedProcess[str]:
+def nbval(notebook: Path, record: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Re-execute a notebook with nbval and compare every stored output with the new one."""
     options = ["--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-c", os.devnull]
     sanitizer = ["--nbval-sanitize-with", str(ROOT / "tests" / "nbval_sanitize.cfg")]
@@ -45,7 +45,7 @@ def nbval(notebook: Path, record: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, *sanitizer, "--rootdir", ".", str(notebook)],
         cwd=notebook.parent.parent,
-        env={**environment, "LIPBOOK_RECORD": str(record)},
+        env={**environment, "LIPBOOK_RECORD": str(record), **variables},
         capture_output=True,
         text=True,
         timeout=SLOWEST_S,
@@ -69,6 +69,28 @@ def test_a_chapter_gives_its_stored_outputs_again(name: str, tmp_path: Path) -> 
     new = records.load(record)
     assert [str(difference) for difference in records.compare(published, new)] == []
     assert new["result"]["modules"] == published["result"]["modules"]
+
+
+VECTOR_WIDTHS = {
+    "no vectors": {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"},
+    "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2"},
+    "two threads": {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not STRICT, reason="stored texts are promised on Linux x86-64")
+@pytest.mark.parametrize("variant", VECTOR_WIDTHS)
+def test_training_gives_the_same_outputs_at_other_vector_widths(
+    variant: str, tmp_path: Path
+) -> None:
+    record = tmp_path / "record.json"
+    path = path_of(ROOT, "constant-or-decaying")
+    done = nbval(path, record, **VECTOR_WIDTHS[variant])
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    published = records.load(path.parent / "records" / "constant-or-decaying.json")
+    found = records.compare(published, records.load(record))
+    assert [str(difference) for difference in found] == []
 
 
 def test_the_book_is_clean() -> None:
