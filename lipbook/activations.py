@@ -179,7 +179,10 @@ def _piecewise_linear(name: str, left: float, right: float) -> Activation:
         return _select(z > 0, right, left, z)
 
     def overwrite(z: torch.Tensor, buffer: torch.Tensor) -> None:
-        torch.where(z > 0, z.new_tensor(right), z.new_tensor(left), out=buffer)
+        # A comparison written straight into floats is many times faster than torch.where.
+        torch.gt(z, 0.0, out=buffer)
+        if (left, right) != (0.0, 1.0):
+            buffer.mul_(right - left).add_(left)
         z.mul_(buffer)
 
     return Activation(

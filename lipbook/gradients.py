@@ -57,13 +57,13 @@ def risk_and_gradient(
     use = Buffers.make(ensemble, len(x)) if buffers is None else buffers
     weight, output = ensemble.hidden_weight, ensemble.output_weight
     inputs = x.expand(ensemble.size, *x.shape)
-    torch.bmm(inputs, weight.transpose(1, 2), out=use.hidden)
+    _product(inputs, weight.transpose(1, 2), use.hidden)
     use.hidden.add_(ensemble.hidden_bias.unsqueeze(1))
     ensemble.activation.value_and_slope_(use.hidden, use.slopes)
     torch.bmm(use.hidden, output.transpose(1, 2), out=use.residual)
     use.residual.add_(ensemble.output_bias.unsqueeze(1)).sub_(y)
     outer = loss.derivative(use.residual) / x.shape[0]
-    torch.bmm(outer, output, out=use.inner)
+    _product(outer, output, use.inner)
     use.inner.mul_(use.slopes)
     gradient = {
         "hidden_weight": torch.bmm(use.inner.transpose(1, 2), inputs),
@@ -72,3 +72,11 @@ def risk_and_gradient(
         "output_bias": outer.sum(1),
     }
     return loss.risk(use.residual), gradient
+
+
+def _product(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """Write the matrix products left·right, (K, n, r)·(K, r, m), to `out`."""
+    if left.shape[2] == 1:  # a third of the time of a matrix product
+        torch.mul(left, right, out=out)
+    else:
+        torch.bmm(left, right, out=out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
+# Whoever starts the tests in the background hands down an ignored Ctrl-C; the tests of interrupts
+# need the usual one, here and in the processes that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def build(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
