@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -204,7 +205,7 @@ def test_check_lists_every_fault(book: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_reader_that_goes_away_is_no_error(book: Path) -> None:
-    command = f"{sys.executable} -m lipbook chapters --json | head -c 1"
+    command = f"{shlex.quote(sys.executable)} -m lipbook chapters --json | head -c 1"
     done = subprocess.run(
         ["sh", "-c", command], cwd=book, env=child_environment(), capture_output=True, check=False
     )
