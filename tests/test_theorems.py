@@ -1,6 +1,5 @@
 """Theorems as code: bounds hold on random runs, verdicts take both values, controls bite."""
 
-import dataclasses
 import itertools
 import json
 import math
@@ -285,21 +284,11 @@ def test_from_a_kink_the_risk_can_rise_at_every_rate():
         assert rise >= (2 * rate + 0.75 * rate**2) * (1 - 1e-6)
 
 
-def test_the_eventual_bound_is_attained_by_a_bent_activation():
-    def value(z):
-        size = z.abs()
-        bent = torch.where(size <= 1, size, size - 0.5 * (size - 1) ** 2)
-        return torch.sign(z) * torch.where(size >= 2, torch.full_like(z, 1.5), bent)
-
-    def slope(z):
-        return (2.0 - z.abs()).clamp(0.0, 1.0)
-
-    bent = dataclasses.replace(ACTIVATIONS["tanh"], name="bent", value=value, slope=slope)
-    start = dataclasses.replace(
-        single([1.0], [0.0], [1.0]), activation=dataclasses.replace(bent, overwrite=None)
-    )
-    x = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
-    run = train(start, x, 3 * x, make_schedule("cosine", 0.5, n_steps=1), 1)
-    assert run.risk[:, 0].tolist() == [2.0, 0.0]
-    at_zero = run.ensemble.jacobian(torch.zeros(1, 1, dtype=torch.float64)).item()
-    assert EventualDecay(0).bound(run)[0] == pytest.approx(at_zero) == 4.0
+def test_the_eventual_bound_is_attained_by_one_relu_neuron():
+    start = single([1.0], [1.0], [1.0])
+    x = torch.tensor([[-0.2], [-0.6]], dtype=torch.float64)
+    y = torch.tensor([[1.2], [0.0]], dtype=torch.float64)
+    run = train(start, x, y, make_schedule("cosine", 12.5, n_steps=1), 1)
+    assert run.risk[:, 0] == pytest.approx([0.08, 0.0], abs=1e-15)
+    exact = constant_of(run.ensemble, 0, domain=(-1.0, 1.0)).lower
+    assert EventualDecay(0).bound(run)[0] == pytest.approx(exact) == pytest.approx(4.0)
