@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from trial_book import lipbook, make_book
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,3 +34,19 @@ def book_html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = build(ROOT, out)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
     return out / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def refreshed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trial book with stored outputs, made once for all tests; copy it before changing it."""
+    book = make_book(tmp_path_factory.mktemp("trial") / "book")
+    done = lipbook("refresh", cwd=book)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("trial: stored (") and done.stderr.count("\n") == 1
+    return book
+
+
+@pytest.fixture
+def book(refreshed: Path, tmp_path: Path) -> Path:
+    """A fresh copy of the trial book."""
+    return Path(shutil.copytree(refreshed, tmp_path / "book"))

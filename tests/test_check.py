@@ -8,25 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trial_book import ROOT, edit, make_book
+from trial_book import ROOT, edit
 
 from lipbook.running.check import check_book
-from lipbook.running.refresh import refresh
-
-
-@pytest.fixture(scope="module")
-def refreshed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a trial book with stored outputs; copy it before changing it."""
-    book = make_book(tmp_path_factory.mktemp("trial") / "book")
-    assert refresh(book / "notebooks" / "trial.ipynb", book)
-    return book
-
-
-@pytest.fixture
-def book(refreshed: Path, tmp_path: Path) -> Path:
-    """Return a fresh copy of the trial book."""
-    shutil.copytree(refreshed, tmp_path / "book")
-    return tmp_path / "book"
 
 
 def cell(notebook: dict[str, Any], number: int) -> dict[str, Any]:

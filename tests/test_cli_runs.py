@@ -12,29 +12,17 @@ import time
 from pathlib import Path
 
 import pytest
-from trial_book import child_environment, edit, files_below, lipbook, make_book
+from trial_book import child_environment, edit, files_below, lipbook
 
 from lipbook import __version__
 from lipbook.cli import outcome
 
 
-@pytest.fixture(scope="module")
-def refreshed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a trial book with stored outputs; copy it before changing it."""
-    book = make_book(tmp_path_factory.mktemp("trial") / "book")
-    done = lipbook("refresh", cwd=book)
-    assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.startswith("trial: stored (") and done.stderr.count("\n") == 1
-    return book
-
-
 @pytest.fixture
-def book(refreshed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def book(book: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a fresh copy of the trial book, as the current folder."""
-    folder = tmp_path / "book"
-    shutil.copytree(refreshed, folder)
-    monkeypatch.chdir(folder)
-    return folder
+    monkeypatch.chdir(book)
+    return book
 
 
 def test_a_run_leaves_notebook_and_record_and_says_what_changed(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trial_book import ROOT, child_environment, edit, make_book
+from trial_book import ROOT, child_environment, edit
 
 from lipbook import records
 from lipbook.running.chapters import (
@@ -28,7 +28,7 @@ from lipbook.running.chapters import (
 )
 from lipbook.running.check import check_book
 from lipbook.running.execute import kernel_environment
-from lipbook.running.refresh import refresh, run_cells
+from lipbook.running.refresh import run_cells
 
 NAMES = notebooks_in_toc(ROOT)
 # Stored texts are promised to the letter where they are made; elsewhere numbers within tolerance.
@@ -100,18 +100,10 @@ def test_the_book_is_clean() -> None:
 # ---- negative controls: these tests can see what they are for
 
 
-@pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a trial book with stored outputs; copy it before changing it."""
-    book = make_book(tmp_path_factory.mktemp("trial") / "book")
-    assert refresh(book / "notebooks" / "trial.ipynb", book)
-    return book
-
-
 @pytest.mark.skipif(not STRICT, reason="stored texts are promised on Linux x86-64")
-def test_nbval_sees_a_changed_text(trial: Path, tmp_path: Path) -> None:
+def test_nbval_sees_a_changed_text(refreshed: Path, tmp_path: Path) -> None:
     book = tmp_path / "book"
-    shutil.copytree(trial, book)
+    shutil.copytree(refreshed, book)
     path = book / "notebooks" / "trial.ipynb"
     assert nbval(path, tmp_path / "record.json").returncode == 0
     text = path.read_text(encoding="utf-8")

@@ -7,26 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from trial_book import ROOT, make_book
+from trial_book import ROOT
 
 from lipbook.running import build, chapters, execute, page
 from lipbook.running.errors import RunFailed
-from lipbook.running.refresh import refresh
-
-
-@pytest.fixture(scope="module")
-def refreshed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a trial book with stored outputs; copy it before changing it."""
-    book = make_book(tmp_path_factory.mktemp("trial") / "book")
-    assert refresh(book / "notebooks" / "trial.ipynb", book)
-    return book
-
-
-@pytest.fixture
-def book(refreshed: Path, tmp_path: Path) -> Path:
-    """Return a fresh copy of the trial book."""
-    shutil.copytree(refreshed, tmp_path / "book")
-    return tmp_path / "book"
 
 
 @pytest.mark.parametrize(

@@ -11,28 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trial_book import ROOT, edit, files_below, make_book
+from trial_book import ROOT, edit, files_below
 
 from lipbook.parameters import ParameterError
 from lipbook.running import chapters, checkout, execute, folders
 from lipbook.running.errors import Misuse, RunFailed
 from lipbook.running.refresh import refresh, run_cells
-
-
-@pytest.fixture(scope="module")
-def refreshed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a trial book with stored outputs; copy it before changing it."""
-    book = make_book(tmp_path_factory.mktemp("trial") / "book")
-    assert refresh(book / "notebooks" / "trial.ipynb", book)
-    return book
-
-
-@pytest.fixture
-def book(refreshed: Path, tmp_path: Path) -> Path:
-    """Return a fresh copy of the trial book."""
-    shutil.copytree(refreshed, tmp_path / "book")
-    return tmp_path / "book"
-
 
 # ---- finding
 
