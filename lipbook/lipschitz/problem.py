@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -64,12 +65,14 @@ class Options:
         rel_gap: stop once upper ≤ (1 + rel_gap)·lower.
         time_limit: stop after about so many seconds and return the bracket so far.
         seed: of the random starts and directions.
+        watch: called with (lower, upper) whenever a search has narrowed its bracket.
         started_at: `time.perf_counter()` at the start.
     """
 
     rel_gap: float = 1e-6
     time_limit: float = 60.0
     seed: int = 0
+    watch: Callable[[float, float], None] | None = None
     started_at: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:

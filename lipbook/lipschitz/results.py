@@ -4,9 +4,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from lipbook.lipschitz.arrays import BoolArray
 from lipbook.lipschitz.domains import Domain
+from lipbook.lipschitz.problem import Problem
+
+
+class Proof(Protocol):
+    """What an upper bound rests on, in a form that is checked without the search that found it."""
+
+    def fault(self, problem: Problem, upper: float) -> str | None:
+        """Return why this does not prove Lip(f, domain) ≤ upper, or None if it does."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Hold a network and domain together with the proof of an upper bound (see `verify`).
+
+    Attributes:
+        problem: the network and the domain.
+        proof: what the upper bound rests on.
+    """
+
+    problem: Problem
+    proof: Proof
 
 
 @dataclass(frozen=True)
@@ -41,6 +63,7 @@ class LipschitzBracket:
         witness: where the gradient reaches `lower`, or None if no point was found.
         domain: None for the whole space, (low, high) for a box, or a `Ball`.
         seconds: time spent, s.
+        certificate: what `verify` checks, or None if the method keeps none.
     """
 
     lower: float
@@ -52,6 +75,7 @@ class LipschitzBracket:
     witness: Witness | None
     domain: Domain
     seconds: float = field(compare=False)
+    certificate: Certificate | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check our own invariant: a bracket that is empty is a bug of ours, not of the caller."""
