@@ -26,6 +26,7 @@ import numpy as np
 from lipbook.lipschitz.arrays import FloatArray
 from lipbook.lipschitz.jacobians import SLOPE_ERROR
 from lipbook.lipschitz.rounding import UNIT, down, gamma, up, vector_norm
+from lipbook.lipschitz.slope_ranges import slope_range
 from lipbook.lipschitz.slope_sums import SlopeSum
 
 _INFLATE = 1.0 + 1e-6
@@ -169,28 +170,12 @@ class CellBounds:
 
     def _slope_range(self, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return bounds of σ' over each cell's pre-activations, (C, m) each, by monotone pieces."""
-        terms, activation = self.terms, self.terms.activation
+        terms = self.terms
         ends = [end[:, None] * terms.weight + terms.bias for end in (low, high)]
         far = np.maximum(*(np.where(np.isfinite(end), np.abs(end), 0.0) for end in (low, high)))
         slack = 3.0 * UNIT * (self.abs_weight * far[:, None] + np.abs(terms.bias))
         below, above = np.minimum(*ends) - slack, np.maximum(*ends) + slack
-        at_ends = [self._limits_too(z) for z in (below, above)]
-        least, most = np.minimum(*at_ends), np.maximum(*at_ends)
-        for turn in activation.slope_turns:
-            extreme = float(activation.slope(np.float64(turn)))
-            inside = (below <= turn) & (turn <= above)
-            least = np.where(inside, np.minimum(least, extreme), least)
-            most = np.where(inside, np.maximum(most, extreme), most)
-        return least - SLOPE_ERROR, most + SLOPE_ERROR
-
-    def _limits_too(self, z: FloatArray) -> FloatArray:
-        """Return σ'(z), its limits at ±∞ included."""
-        before, after = self.terms.activation.slope_limits
-        finite = np.isfinite(z)
-        slope = self.terms.activation.slope(np.where(finite, z, 0.0))
-        if finite.all():
-            return slope
-        return np.where(finite, slope, np.where(z > 0.0, after, before))
+        return slope_range(terms.activation, below, above)
 
 
 def _norm(x: FloatArray) -> FloatArray:
