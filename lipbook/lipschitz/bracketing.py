@@ -26,6 +26,7 @@ def bracket(
     rel_gap: float = 1e-6,
     time_limit: float = 60.0,
     seed: int = 0,
+    watch: Callable[[float, float], None] | None = None,
 ) -> LipschitzBracket:
     """Bracket the Lipschitz constant of f(x) = Aσ(Wx + b) + c, Euclidean norms on both sides.
 
@@ -43,6 +44,7 @@ def bracket(
         rel_gap: stop once upper ≤ (1 + rel_gap)·lower.
         time_limit: stop after about so many seconds and return the bracket so far; so does Ctrl-C.
         seed: of random starts and directions.
+        watch: called with (lower, upper) whenever a long search has narrowed its bracket.
 
     Returns:
         A `LipschitzBracket`.
@@ -51,7 +53,7 @@ def bracket(
         ValueError: the arguments do not fit together, or the method does not apply to this network.
     """
     problem = checked_problem(hidden_weight, hidden_bias, output_weight, activation, domain)
-    options = Options(rel_gap=rel_gap, time_limit=time_limit, seed=seed)
+    options = Options(rel_gap=rel_gap, time_limit=time_limit, seed=seed, watch=watch)
     return solver_for(method, problem)(problem, options)
 
 
