@@ -1,0 +1,318 @@
+"""Best-first search over activation patterns: a tree of cells, bounded, split or empty.
+
+A node sets the signs of some switches. It is *closed* where its bound does not exceed the target,
+(1 + rel_gap)·lower up to a margin for the roundings of the proof; *empty* where multipliers show
+that no point of the domain has those signs; else *split* at the free switch with the largest
+impact. Before that, the switches with the largest impacts are probed: one whose other sign is
+impossible is set at once, which is a split with an empty child. Every node keeps some points of its
+cell; they tell which signs occur, and their gradients raise `lower`. A cell about which neither a
+point nor multipliers are known stays open until its bound closes it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lipbook.lipschitz.arrays import FloatArray
+from lipbook.lipschitz.branching.feasibility import Finder, Multipliers
+from lipbook.lipschitz.branching.incumbents import Incumbent
+from lipbook.lipschitz.branching.node_bounds import node_bounds, starting_factors
+from lipbook.lipschitz.branching.switches import Switches
+from lipbook.lipschitz.branching.tree import CLOSED, EMPTY, OPEN, SPLIT, Tree
+from lipbook.lipschitz.problem import Options
+
+# Nodes expanded together, so that their bounds come from one batch.
+_BATCH = 32
+_RANK = 4
+_ROUNDS = 10
+_ROUNDS_AT_ROOT = 150
+# Points kept per node.
+_POINTS = 24
+# The bound of a closed node stays below the target by this share, for the roundings of the proof.
+_MARGIN = 1e-10
+
+# Switches probed in one visit of a node.
+_PROBED = 12
+# A point lies on one side of a hyperplane if it is farther from it than this.
+_CLEAR = 1e-10
+# Share of the time limit after which the search stops: the proof needs some, too.
+_SHARE = 0.9
+# Bytes that the tree may take; then the search ends with the bracket it has.
+_MEMORY = 1e9
+
+
+@dataclass
+class Cell:
+    """Hold what the search knows about an open node.
+
+    Attributes:
+        index: of the node.
+        signs: (n,), −1, 0 (free) or 1.
+        decided: the switches that were split at, in order; the others that are set follow from
+            them.
+        right: P, (d, r).
+        left: Q, (k, r).
+        impact: (n,).
+        points: some points of the cell, (q, d).
+        sides: on which sides of the hyperplanes they lie, and how far, (q, n).
+        bound: of ‖J‖.
+        multiplier: t, (n,), that proves it.
+        doubtful: whether multipliers once seemed to show this cell empty and proved nothing:
+            its emptiness is not asked about again.
+    """
+
+    index: int
+    signs: FloatArray
+    decided: list[int]
+    right: FloatArray
+    left: FloatArray
+    impact: FloatArray
+    points: FloatArray
+    sides: FloatArray
+    bound: float
+    multiplier: np.ndarray | None = None
+    doubtful: bool = False
+
+
+class Search:
+    """Grow the tree of one network until its bracket is closed."""
+
+    def __init__(
+        self, switches: Switches, finder: Finder, incumbent: Incumbent, options: Options
+    ) -> None:
+        """Bound the root and put it into the heap."""
+        self.switches, self.finder, self.incumbent = switches, finder, incumbent
+        self.options = options
+        self.tree = Tree()
+        self.heap: list[tuple[float, int, Cell]] = []
+        self.stuck = 0.0
+        self.dives_at = 1
+        self.expanded = 0
+        self.shown_at = time.perf_counter()
+        self.budget = int(_MEMORY // (4 * switches.count + _POINTS * 8 * switches.weight.shape[1]))
+        root = self._new_cell(self.tree.add(-1, -1, 0), np.zeros(switches.count))
+        found = finder.find(np.zeros(0, dtype=np.intp), np.zeros(0))
+        if found.point is not None:
+            root.points = found.point[None]
+            root.sides = finder.sides(root.points)
+        self._bound([root], _ROUNDS_AT_ROOT)
+
+    def _new_cell(self, index: int, signs: FloatArray, doubtful: bool = False) -> Cell:
+        """Return a cell of which nothing is known yet."""
+        n, d = self.switches.weight.shape
+        rank = min(_RANK, d + self.switches.jump.shape[0])
+        right, left = starting_factors(self.switches, rank, self.options.seed)
+        nothing = np.zeros((0, d)), np.zeros((0, n))
+        return Cell(
+            index, signs, [], right[0], left[0], np.zeros(n), *nothing, np.inf, doubtful=doubtful
+        )
+
+    @property
+    def target(self) -> float:
+        """Return the bound below which a node is closed."""
+        lower, spread = self.incumbent.lower, self.switches.spread
+        aim = lower * (1.0 + self.options.rel_gap) * (1.0 - _MARGIN) - 2.0 * spread
+        return max(aim, lower + 2.0 * spread)
+
+    @property
+    def upper(self) -> float:
+        """Return the largest bound of a node that is not closed, not rounded outwards."""
+        return max(-self.heap[0][0] if self.heap else 0.0, self.stuck)
+
+    def run(self) -> str:
+        """Expand nodes until none is left above the target; return why it ended."""
+        try:
+            while self.heap and self.upper > self.target:
+                if self.options.seconds > _SHARE * self.options.time_limit:
+                    return "the time limit was reached"
+                if len(self.tree.nodes) > self.budget:
+                    return "the node budget is spent"
+                if self.expanded >= self.dives_at:
+                    self.dives_at *= 2
+                    self._dive(self.heap[0][2])
+                self._expand(self._taken())
+                self._show()
+        except KeyboardInterrupt:
+            return "it was interrupted"
+        if self.stuck > self.target:
+            return "cells are left of which no point was found"
+        return "the gap is closed"
+
+    def reopen(self, indices: list[int]) -> None:
+        """Take cells whose emptiness was not proved back into the search."""
+        cells = []
+        for index in indices:
+            self.tree.nodes[index].state = OPEN
+            self.tree.nodes[index].emptiness = None
+            signs = self.tree.signs(index, self.switches.count)
+            cells.append(self._new_cell(index, signs, doubtful=True))
+        for start in range(0, len(cells), _BATCH):
+            self._bound(cells[start : start + _BATCH], _ROUNDS_AT_ROOT)
+
+    def _taken(self) -> list[Cell]:
+        """Take the cells with the largest bounds out of the heap."""
+        cells: list[Cell] = []
+        while self.heap and len(cells) < _BATCH and -self.heap[0][0] > self.target:
+            cells.append(heapq.heappop(self.heap)[2])
+        return cells
+
+    def _expand(self, cells: list[Cell]) -> None:
+        """Probe each cell; set what follows, or split it; bound what results."""
+        children: list[Cell] = []
+        for cell in cells:
+            self.expanded += 1
+            if cell.doubtful:
+                free = np.flatnonzero(cell.signs == 0.0)
+                branch = int(free[cell.impact[free].argmax()]) if free.size else -1
+                changed = False
+            else:
+                branch, changed = self._probe(cell)
+            if cell.index < 0:
+                continue
+            if changed:
+                children.append(cell)
+            elif branch < 0:
+                self.stuck = max(self.stuck, cell.bound)
+            else:
+                children.extend(self._split(cell, branch))
+        if children:
+            self._bound(children, _ROUNDS)
+
+    def _probe(self, cell: Cell) -> tuple[int, bool]:
+        """Set the switches of large impact one sign of which is impossible.
+
+        Returns:
+            The free switch of largest impact both signs of which may occur, or −1; and whether
+            anything was set. `cell.index` becomes −1 if the cell turns out to be empty.
+        """
+        order = np.argsort(-cell.impact)
+        order = order[cell.signs[order] == 0.0][:_PROBED]
+        branch, changed = -1, False
+        for switch in order.tolist():
+            refuted = {}
+            for sign in (1, -1):
+                multipliers = self._refutation(cell, switch, sign)
+                if multipliers is not None:
+                    refuted[sign] = multipliers
+            if refuted:
+                self._set(cell, switch, refuted)
+                changed = True
+            elif branch < 0:
+                branch = switch
+            if cell.index < 0:
+                break
+        return branch, changed
+
+    def _refutation(self, cell: Cell, switch: int, sign: int) -> Multipliers | None:
+        """Return multipliers against this sign in the cell; a point that has it joins the cell."""
+        if (cell.sides[:, switch] * sign > _CLEAR).any():
+            return None
+        chosen = np.array([*cell.decided, switch], dtype=np.intp)
+        signs = np.append(cell.signs[cell.decided], float(sign))
+        found = self.finder.find(chosen, signs)
+        if found.point is not None:
+            point = found.point[None]
+            sides = self.finder.sides(point)
+            cell.points = np.concatenate([cell.points, point])
+            cell.sides = np.concatenate([cell.sides, sides])
+            self.incumbent.offer(point, sides)
+        return found.multipliers
+
+    def _set(self, cell: Cell, switch: int, refuted: dict[int, Multipliers]) -> None:
+        """Split a cell into an empty one and one that takes its place, or into two empty ones."""
+        parent, chosen = cell.index, np.array([*cell.decided, switch], dtype=np.intp)
+        self._forget(parent)
+        cell.index = -1
+        for sign in (1, -1):
+            child = self.tree.add(parent, switch, sign)
+            if sign in refuted:
+                self.tree.nodes[child].state = EMPTY
+                self.tree.nodes[child].emptiness = (chosen, refuted[sign])
+            else:
+                cell.index = child
+                cell.signs[switch] = sign
+        cell.impact[switch] = 0.0
+
+    def _forget(self, index: int) -> None:
+        """Make a node a split one; its own bound is no longer needed."""
+        self.tree.nodes[index].state = SPLIT
+        self.tree.nodes[index].multiplier = None
+
+    def _split(self, cell: Cell, switch: int) -> list[Cell]:
+        """Return the two children of a cell."""
+        children = []
+        for sign in (1, -1):
+            signs = cell.signs.copy()
+            signs[switch] = sign
+            here = np.flatnonzero(cell.sides[:, switch] * sign > _CLEAR)[-_POINTS:]
+            children.append(
+                replace(
+                    cell,
+                    index=self.tree.add(cell.index, switch, sign),
+                    signs=signs,
+                    decided=[*cell.decided, switch],
+                    points=cell.points[here],
+                    sides=cell.sides[here],
+                )
+            )
+        self._forget(cell.index)
+        return children
+
+    def _bound(self, cells: list[Cell], rounds: int) -> None:
+        """Bound cells in one batch; close them or put them into the heap."""
+        found = node_bounds(
+            self.switches,
+            np.array([cell.signs for cell in cells]),
+            np.array([cell.right for cell in cells]),
+            np.array([cell.left for cell in cells]),
+            rounds,
+        )
+        for i, cell in enumerate(cells):
+            # The multipliers of the parent serve its children too, where theirs are no better.
+            if found.upper[i] < cell.bound:
+                cell.bound = float(found.upper[i])
+                cell.multiplier = found.multiplier[i].astype(np.float32)
+            cell.right, cell.left, cell.impact = found.right[i], found.left[i], found.impact[i]
+            node = self.tree.nodes[cell.index]
+            node.multiplier = cell.multiplier
+            if cell.bound <= self.target:
+                node.state = CLOSED
+            else:
+                heapq.heappush(self.heap, (-cell.bound, cell.index, cell))
+
+    def _dive(self, cell: Cell) -> None:
+        """Set switch after switch to the sign that the bound would like, where cells allow it."""
+        if cell.doubtful or not len(cell.points):
+            return
+        wish = np.einsum(
+            "nr,nr->n", self.switches.weight @ cell.right, self.switches.jump.T @ cell.left
+        )
+        point = cell.points[-1]
+        decided, signs = list(cell.decided), cell.signs.copy()
+        for switch in np.argsort(-cell.impact).tolist():
+            if signs[switch] != 0.0 or self.options.out_of_time:
+                continue
+            signs[switch] = 1.0 if wish[switch] > 0.0 else -1.0
+            side = self.finder.sides(point[None])[0, switch] * signs[switch]
+            if side <= _CLEAR:
+                chosen = np.array([*decided, switch], dtype=np.intp)
+                found = self.finder.find(chosen, signs[chosen])
+                if found.point is None:
+                    signs[switch] *= -1.0
+                    continue
+                point = found.point
+                self.incumbent.offer(point[None], self.finder.sides(point[None]))
+            decided.append(switch)
+
+    def _show(self) -> None:
+        """Tell whoever watches, a few times a second."""
+        now = time.perf_counter()
+        if self.options.watch is not None and now - self.shown_at > 0.2:
+            self.shown_at = now
+            lower, upper = self.incumbent.lower, max(self.upper, self.target)
+            scale = 2.0**self.switches.exponent
+            self.options.watch(lower * scale, upper * scale)

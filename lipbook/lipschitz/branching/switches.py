@@ -1,0 +1,145 @@
+"""The Jacobian of a piecewise-linear network as a sum over switches.
+
+With kink slopes s± put c = (s₋ + s₊)/2 and h = (s₊ − s₋)/2. Off the kinks neuron i has slope
+c + h·sgn(z_i), so
+
+    J(x) = G₀ + Σ_g sgn(⟨w_g, x⟩ + b_g)·α_g w_gᵀ,    G₀ = c·AW,
+
+one switch g for each distinct hyperplane {⟨w_g, x⟩ + b_g = 0} that cuts the domain. Neurons on one
+hyperplane are merged exactly: if (w_i, b_i) = εκ(w_g, b_g) with κ > 0 and ε = ±1, the term of
+neuron i is ε·sgn(z_g)·h·A_i·εκ·w_gᵀ, so that α_g = h·Σ κ_i A_i whatever the orientations are.
+Neurons whose sign does not change in the domain go into G₀. Whether two rows are parallel is
+decided exactly; κ and α_g carry a few roundings, which `spread` bounds.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from lipbook.lipschitz.arrays import FloatArray
+from lipbook.lipschitz.domains import Ball, box_arrays
+from lipbook.lipschitz.problem import Problem
+from lipbook.lipschitz.regions import ball_arrays
+from lipbook.lipschitz.rounding import gamma, norm_upper, up
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Hold 2^-e·J(x) = base + Σ_g sgn(⟨w_g, x⟩ + b_g)·α_g w_gᵀ, up to `spread` in norm.
+
+    Attributes:
+        weight: w_g·2^-p, (n, d), entries below 1 in size.
+        raw_weight: w_g, (n, d), exact.
+        bias: b_g, (n,), exact.
+        jump: α_g, (k, n).
+        base: (k, d).
+        spread: bound of the norm of all rounding errors.
+        exponent: e.
+    """
+
+    weight: FloatArray
+    raw_weight: FloatArray
+    bias: FloatArray
+    jump: FloatArray
+    base: FloatArray
+    spread: float
+    exponent: int
+
+    @property
+    def count(self) -> int:
+        """n, the number of switches."""
+        return self.bias.size
+
+
+def switches_of(problem: Problem) -> Switches:
+    """Return the network's Jacobian on its domain as `Switches`."""
+    assert problem.activation.kink_slopes is not None
+    left, right = problem.activation.kink_slopes
+    weight, output, e = problem.scaled_layers
+    live = problem.hidden_weight.any(axis=1) & problem.output_weight.any(axis=0)
+    sign = np.where(live, _fixed_signs(problem), 0)
+    centre, half = 0.5 * left + 0.5 * right, 0.5 * right - 0.5 * left
+    slopes = np.where(sign > 0, right, np.where(sign < 0, left, centre))
+    base = (output * np.where(live, slopes, 0.0)) @ weight
+    groups = _parallel_groups(problem, np.flatnonzero(live & (sign == 0)))
+    first = np.array([group[0] for group in groups], dtype=np.intp)
+    jump = np.zeros((output.shape[0], first.size))
+    for column, group in enumerate(groups):
+        jump[:, column] = output[:, group] @ _ratios(problem, group) * half
+    size = norm_upper(weight) @ norm_upper(output.T)
+    steepest = max(abs(left), abs(right))
+    spread = up(gamma(problem.width + 12) * 2.0 * steepest * size, problem.width + 6)
+    return Switches(
+        weight=weight[first],
+        raw_weight=problem.hidden_weight[first],
+        bias=problem.hidden_bias[first],
+        jump=jump,
+        base=base,
+        spread=float(spread) + (2.0**-500 if live.any() else 0.0),
+        exponent=e,
+    )
+
+
+def _fixed_signs(problem: Problem) -> FloatArray:
+    """Return the sign of each pre-activation where it is the same all over the domain, else 0."""
+    weight, bias, d = problem.hidden_weight, problem.hidden_bias, problem.input_dim
+    if isinstance(problem.domain, Ball):
+        center, radius = ball_arrays(problem.domain, d)
+        reach = radius * norm_upper(weight)
+    else:
+        box = box_arrays(problem.domain, d)
+        if box is None:
+            return np.zeros(problem.width)
+        center = 0.5 * box[0] + 0.5 * box[1]
+        # Rounding of the centre and of the half-widths is relative to the larger end.
+        ends = np.maximum(np.abs(box[0]), np.abs(box[1]))
+        reach = np.abs(weight) @ (0.5 * box[1] - 0.5 * box[0] + 4.0 * gamma(1) * ends)
+    middle = weight @ center + bias
+    size = np.abs(weight) @ np.abs(center) + np.abs(bias)
+    error = gamma(d + 6) * (size + reach) + 2.0**-1000
+    return np.where(np.abs(middle) > reach + error, np.sign(middle), 0.0)
+
+
+def _parallel_groups(problem: Problem, chosen: npt.NDArray[np.intp]) -> list[list[int]]:
+    """Return the chosen neurons in groups that share a hyperplane, each group in order.
+
+    Division is correctly rounded, so rows that are parallel have equal quotients to the last bit;
+    only rows with equal quotients are compared in rational arithmetic.
+    """
+    rows = np.concatenate([problem.hidden_weight, problem.hidden_bias[:, None]], axis=1)[chosen]
+    lead = np.abs(rows[:, :-1]).argmax(axis=1)[:, None]
+    with np.errstate(over="ignore", under="ignore"):
+        quotients = rows / np.take_along_axis(rows, lead, axis=1) + 0.0
+    alike: dict[bytes, list[int]] = defaultdict(list)
+    for index, quotient in zip(chosen.tolist(), quotients, strict=True):
+        alike[quotient.tobytes()].append(index)
+    groups = []
+    for indices in alike.values():
+        if len(indices) == 1:
+            groups.append(indices)
+            continue
+        exact: dict[tuple[Fraction, ...], list[int]] = defaultdict(list)
+        for index in indices:
+            exact[_direction(problem, index)].append(index)
+        groups.extend(exact.values())
+    return sorted(groups)
+
+
+def _direction(problem: Problem, index: int) -> tuple[Fraction, ...]:
+    """Return (w, b) divided by its first nonzero weight, exactly."""
+    row = [Fraction(v) for v in (*problem.hidden_weight[index], problem.hidden_bias[index])]
+    lead = next(v for v in row if v)
+    return tuple(v / lead for v in row)
+
+
+def _ratios(problem: Problem, group: list[int]) -> FloatArray:
+    """Return κ_i > 0 with w_i = ±κ_i·w_g, g the first of the group; one rounding each."""
+    rows = problem.hidden_weight[group]
+    lead = int(np.abs(rows[0]).argmax())
+    ratios: FloatArray = np.abs(rows[:, lead] / rows[0, lead])
+    return ratios
