@@ -20,11 +20,13 @@ is smaller: its null vector is computed in integers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
-from lipbook.lipschitz.arrays import FloatArray
+from lipbook.lipschitz.arrays import BoolArray, FloatArray
 from lipbook.lipschitz.branching.feasibility import IntArray, Multipliers
 from lipbook.lipschitz.branching.integers import nonnegative_relation
 from lipbook.lipschitz.branching.switches import Switches
@@ -34,6 +36,8 @@ from lipbook.lipschitz.rounding import gamma, norm_upper, up
 
 # Multipliers below this share of the largest one are taken to be 0.
 _NEGLIGIBLE = 1e-11
+# Systems inverted in one batch.
+_AT_ONCE = 2000
 # Longer relations are not looked for in integers: the numbers grow with every elimination step.
 _LONGEST_RELATION = 40
 
@@ -51,113 +55,153 @@ def rows_of(switches: Switches, domain: Domain, chosen: IntArray, signs: FloatAr
     return np.concatenate([rows, low, high])
 
 
-def emptiness_is_proved(
-    switches: Switches,
-    domain: Domain,
-    chosen: IntArray,
-    signs: FloatArray,
-    multipliers: Multipliers,
-) -> bool:
-    """Tell whether the multipliers can be made a proof that the cell is empty.
+@dataclass(frozen=True)
+class Claim:
+    """Hold the claim that a cell is empty, and why.
+
+    Attributes:
+        chosen: F, (f,).
+        signs: s, (f,), ±1.
+        multipliers: what the search found.
+    """
+
+    chosen: IntArray
+    signs: FloatArray
+    multipliers: Multipliers
+
+
+def claims_are_proved(switches: Switches, domain: Domain, claims: Sequence[Claim]) -> BoolArray:
+    """Tell of each claim whether it can be made a proof that its cell is empty.
 
     Args:
         switches: the network.
         domain: None, a box or a ball.
-        chosen: F, (f,).
-        signs: s, (f,), ±1.
-        multipliers: what the search found.
+        claims: n of them.
 
     Returns:
-        True only if the cell is empty.
+        (n,); True only where the cell is empty.
     """
     if isinstance(domain, Ball):
-        return _ball_misses(switches, domain, chosen, signs, multipliers)
-    rows = rows_of(switches, domain, chosen, signs)
-    u = np.concatenate([multipliers.switches, multipliers.faces])
-    weighted = u * np.abs(rows).max(axis=1)
+        return np.array([_ball_misses(switches, domain, claim) for claim in claims], dtype=bool)
+    relations = [_relation(switches, domain, claim) for claim in claims]
+    proved = np.zeros(len(claims), dtype=bool)
+    generic = np.array([i for i, r in enumerate(relations) if r.generic], dtype=np.intp)
+    for start in range(0, generic.size, _AT_ONCE):
+        chunk = generic[start : start + _AT_ONCE]
+        rows = np.array([relations[i].rows for i in chunk])
+        proved[chunk] = _are_positive(rows, np.array([relations[i].weights for i in chunk]))
+    for i in np.flatnonzero(~proved):
+        rows = relations[i].rows
+        if 0 < len(rows) <= min(rows.shape[1] + 1, _LONGEST_RELATION):
+            proved[i] = nonnegative_relation([[Fraction(v) for v in row] for row in rows])
+    return proved
+
+
+@dataclass(frozen=True)
+class _Relation:
+    """Hold rows with Σ weight·row ≈ 0, scaled by powers of two; generic if d + 2 of them."""
+
+    rows: FloatArray
+    weights: FloatArray
+    generic: bool
+
+
+def _relation(switches: Switches, domain: Domain, claim: Claim) -> _Relation:
+    """Return the rows that have a multiplier, with (0, …, 0, 1) if that makes d + 2 of them."""
+    rows = rows_of(switches, domain, claim.chosen, claim.signs)
+    u = np.concatenate([claim.multipliers.switches, claim.multipliers.faces])
+    weighted = u * np.abs(rows).max(axis=1, initial=0.0)
     support = np.flatnonzero(weighted > _NEGLIGIBLE * weighted.max(initial=0.0))
-    if not support.size:
-        return False
     rows, u = rows[support], u[support]
-    if relation_is_positive(rows, u):
-        return True
-    if support.size > min(rows.shape[1] + 1, _LONGEST_RELATION):
-        return False
-    return nonnegative_relation([[Fraction(v) for v in row] for row in rows])
+    columns = rows.shape[1]
+    if len(rows) == columns:
+        slack = max(-float(u @ rows[:, -1]), 0.0)
+        if slack > 0.0:
+            rows, u = np.concatenate([rows, np.eye(columns)[-1:]]), np.append(u, slack)
+    scaled, weights = _scaled(rows, u)
+    return _Relation(scaled, weights, generic=len(rows) == columns + 1)
 
 
-def relation_is_positive(rows: FloatArray, u: FloatArray) -> bool:
-    """Tell whether there is μ > 0 with Σμ_i·row_i = 0 or = (0, …, 0, −μ₀), by Krawczyk's test.
+def _are_positive(rows: FloatArray, weights: FloatArray) -> BoolArray:
+    """Tell of each system whether some μ > 0 has Σμ_i·row_i = 0, by Krawczyk's test.
 
     Args:
-        rows: (n, d + 1), exact.
-        u: approximate multipliers, (n,).
+        rows: (E, d + 2, d + 1), exact.
+        weights: approximate μ, (E, d + 2).
 
     Returns:
-        True only if there is one; False for n other than d + 1 and d + 2.
+        (E,); True only where there is one.
     """
-    d = rows.shape[1] - 1
-    if rows.shape[0] == d + 1:
-        rows = np.concatenate([rows, np.eye(d + 1)[d:]])
-        u = np.append(u, max(-float(u @ rows[:-1, d]), 0.0))
-    if rows.shape[0] != d + 2:
-        return False
-    scaled, u = _scaled(rows, u)
-    if scaled is None:
-        return False
-    pivot = int(u.argmax())
-    system, target = np.delete(scaled, pivot, axis=0).T, scaled[pivot]
+    pivot = weights.argmax(axis=1)
+    others = np.arange(rows.shape[1]) != pivot[:, None]
+    columns = rows.shape[2]
+    system = np.swapaxes(rows[others].reshape(-1, columns, columns), 1, 2)
+    target = rows[~others].reshape(-1, columns)
     try:
         inverse = np.asarray(np.linalg.inv(system), dtype=np.float64)
     except np.linalg.LinAlgError:
-        return False
+        if len(rows) == 1:
+            return np.zeros(1, dtype=bool)
+        return np.concatenate(
+            [_are_positive(rows[i : i + 1], weights[i : i + 1]) for i in range(len(rows))]
+        )
     with np.errstate(all="ignore"):
-        return _solution_is_positive(system, inverse, target)
+        return _solutions_are_positive(system, inverse, target)
 
 
-def _solution_is_positive(system: FloatArray, inverse: FloatArray, target: FloatArray) -> bool:
-    """Tell whether the exact solution of Bμ = −c is proved to be positive."""
-    n = len(target)
-    guess = -inverse @ target
-    guess = guess - inverse @ (system @ guess + target)
-    residual = np.abs(system @ guess + target)
-    residual += 2.0 * gamma(n + 2) * (np.abs(system) @ np.abs(guess) + np.abs(target))
+def _solutions_are_positive(
+    system: FloatArray, inverse: FloatArray, target: FloatArray
+) -> BoolArray:
+    """Tell of each system whether the exact solution of Bμ = −c is proved to be positive."""
+    n = target.shape[1]
+    guess = -_apply(inverse, target)
+    guess = guess - _apply(inverse, _apply(system, guess) + target)
+    residual = np.abs(_apply(system, guess) + target)
+    residual += 2.0 * gamma(n + 2) * (_apply(np.abs(system), np.abs(guess)) + np.abs(target))
     size = np.abs(inverse)
-    defect = np.abs(inverse @ system - np.eye(n)) + 2.0 * gamma(n + 2) * (
-        size @ np.abs(system) + 1.0
-    )
-    eta = float(up(defect.sum(axis=1).max(), n + 4))
-    if not eta < 0.5:
-        return False
-    error = float(up((size @ residual).max(), 2 * n + 8)) / (1.0 - eta) * (1.0 + 1e-6)
-    return bool((guess > error).all())
+    defect = np.abs(inverse @ system - np.eye(n))
+    defect += 2.0 * gamma(n + 2) * (size @ np.abs(system) + 1.0)
+    eta = up(defect.sum(axis=2).max(axis=1), n + 4)
+    trusted = eta < 0.5
+    largest = up(_apply(size, residual).max(axis=1), 2 * n + 8)
+    error = largest / (1.0 - np.where(trusted, eta, 0.0)) * (1.0 + 1e-6)
+    positive: BoolArray = trusted & (guess > error[:, None]).all(axis=1)
+    return positive
 
 
-def _scaled(rows: FloatArray, u: FloatArray) -> tuple[FloatArray | None, FloatArray]:
-    """Scale rows and the last column by powers of two, exactly, or return None."""
-    weight_size = np.abs(rows[:, :-1]).max()
-    column = int(np.frexp(np.abs(rows[:, -1]).max() + 2.0**-1000)[1]) - int(
-        np.frexp(weight_size + 2.0**-1000)[1]
-    )
+def _apply(matrix: FloatArray, vector: FloatArray) -> FloatArray:
+    """Return the products of (E, n, n) and (E, n)."""
+    product: FloatArray = np.matmul(matrix, vector[..., None])[..., 0]
+    return product
+
+
+def _scaled(rows: FloatArray, u: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Scale rows and the last column by powers of two, or return them as they are if that rounds.
+
+    Neither changes which signs the coefficients of a relation have.
+    """
+    if not rows.size:
+        return rows, u
+    sizes = np.frexp(np.stack([np.abs(rows[:, :-1]).max(), np.abs(rows[:, -1]).max()]))[1]
+    column = int(sizes[1] - sizes[0]) if rows[:, -1].any() else 0
     scaled = rows.copy()
     scaled[:, -1] = np.ldexp(rows[:, -1], -column)
     e = np.frexp(np.abs(scaled).max(axis=1))[1]
     scaled = np.ldexp(scaled, -e[:, None])
     back = np.ldexp(scaled, e[:, None])
     back[:, -1] = np.ldexp(back[:, -1], column)
-    return (scaled if np.array_equal(back, rows) else None), np.ldexp(u, e)
+    return (scaled, np.ldexp(u, e)) if np.array_equal(back, rows) else (rows, u)
 
 
-def _ball_misses(
-    switches: Switches, ball: Ball, chosen: IntArray, signs: FloatArray, multipliers: Multipliers
-) -> bool:
+def _ball_misses(switches: Switches, ball: Ball, claim: Claim) -> bool:
     """Tell whether Σ u_g s_g(⟨w_g, x⟩ + b_g) is proved negative all over the ball."""
+    chosen, signs = claim.chosen, claim.signs
     weight = switches.raw_weight[chosen]
     d = weight.shape[1]
     center, radius = ball_arrays(ball, d)
     sizes = np.maximum(norm_upper(weight), 1e-290)
     weight, bias = weight / sizes[:, None], switches.bias[chosen] / sizes
-    u = multipliers.switches * sizes
+    u = claim.multipliers.switches * sizes
     total = u.sum()
     if not (np.isfinite(total) and total > 0.0):
         return False

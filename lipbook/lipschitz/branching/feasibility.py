@@ -91,19 +91,19 @@ class ConeFinder:
 
     def find(self, chosen: IntArray, signs: FloatArray) -> Finding:
         """Look at the cell where the chosen switches (f,) have these signs (f,)."""
-        rows = np.concatenate([signs[:, None] * self.rows[chosen], self.always])
-        system = np.empty((rows.shape[1] + 1, rows.shape[0]))
-        system[:-1] = rows.T
+        f, height = chosen.size, self.rows.shape[1] + 1
+        system = np.empty((height, f + len(self.always)))
+        system[:-1, :f] = (signs[:, None] * self.rows[chosen]).T
+        system[:-1, f:] = self.always.T
         system[-1] = 1.0
-        target = np.zeros(rows.shape[1] + 1)
+        target = np.zeros(height)
         target[-1] = 1.0
         solved = _nnls(system, target)
         if solved is None:
             return UNDECIDED
         u, residual = solved
         if residual < _EMPTY:
-            f, n_faces = chosen.size, len(self.faces)
-            faces = u[f : f + n_faces] / self.face_sizes
+            faces = u[f : f + len(self.faces)] / self.face_sizes
             return Finding(multipliers=Multipliers(u[:f] / self.sizes[chosen], faces))
         if residual < _THIN:
             return UNDECIDED

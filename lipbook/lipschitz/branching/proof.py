@@ -11,14 +11,13 @@ from. The constant part of J enters it as k more neurons with slope 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from lipbook.lipschitz.arrays import FloatArray
-from lipbook.lipschitz.branching.emptiness import emptiness_is_proved
-from lipbook.lipschitz.branching.feasibility import IntArray, Multipliers
+from lipbook.lipschitz.branching.emptiness import Claim, claims_are_proved
+from lipbook.lipschitz.branching.feasibility import Multipliers
 from lipbook.lipschitz.branching.switches import Switches, switches_of
 from lipbook.lipschitz.branching.tree import CLOSED, EMPTY, OPEN, SPLIT, Tree
 from lipbook.lipschitz.domains import Domain
@@ -46,9 +45,9 @@ class BranchProof:
         reason = structural_fault(self.tree, switches.count)
         if reason is not None:
             return reason
-        for index, (chosen, signs, multipliers) in empty_leaves(self.tree, switches.count):
-            if not emptiness_is_proved(switches, problem.domain, chosen, signs, multipliers):
-                return f"node {index} of the tree is not proved empty"
+        missing = unproved(switches, problem.domain, self.tree)
+        if missing:
+            return f"node {missing[0]} of the tree is not proved empty"
         largest = unscaled(leaf_bound(switches, self.tree), switches)
         if largest > upper:
             return f"the leaves of the tree reach {largest!r}, above the upper bound {upper!r}"
@@ -74,28 +73,23 @@ def structural_fault(tree: Tree, count: int) -> str | None:
     return None
 
 
-def empty_leaves(
-    tree: Tree, count: int
-) -> Iterator[tuple[int, tuple[IntArray, FloatArray, Multipliers]]]:
-    """Yield the index of each EMPTY node, its switches, their signs and the multipliers."""
-    for index, node in enumerate(tree.nodes):
-        if node.state == EMPTY:
-            assert node.emptiness is not None
-            chosen, multipliers = node.emptiness
-            signs = tree.signs(index, count)[chosen]
-            # A switch that the path does not set proves nothing about this cell.
-            known = signs != 0.0
-            kept = Multipliers(multipliers.switches[known], multipliers.faces)
-            yield index, (chosen[known], signs[known], kept)
-
-
 def unproved(switches: Switches, domain: Domain, tree: Tree) -> list[int]:
     """Return the EMPTY nodes whose multipliers prove nothing."""
-    return [
-        index
-        for index, (chosen, signs, multipliers) in empty_leaves(tree, switches.count)
-        if not emptiness_is_proved(switches, domain, chosen, signs, multipliers)
-    ]
+    indices = [i for i, node in enumerate(tree.nodes) if node.state == EMPTY]
+    claims = [_claim(tree, index, switches.count) for index in indices]
+    proved = claims_are_proved(switches, domain, claims)
+    return [index for index, sure in zip(indices, proved, strict=True) if not sure]
+
+
+def _claim(tree: Tree, index: int, count: int) -> Claim:
+    """Return what an EMPTY node claims, about switches that its path sets."""
+    emptiness = tree.nodes[index].emptiness
+    assert emptiness is not None
+    chosen, multipliers = emptiness
+    signs = tree.signs(index, count)[chosen]
+    known = signs != 0.0
+    kept = Multipliers(multipliers.switches[known], multipliers.faces)
+    return Claim(chosen[known], signs[known], kept)
 
 
 def leaf_bound(switches: Switches, tree: Tree) -> float:

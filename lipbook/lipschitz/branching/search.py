@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lipbook.lipschitz.arrays import FloatArray
+from lipbook.lipschitz.arrays import BoolArray, FloatArray
 from lipbook.lipschitz.branching.feasibility import Finder, Multipliers
 from lipbook.lipschitz.branching.incumbents import Incumbent
 from lipbook.lipschitz.branching.node_bounds import node_bounds, starting_factors
@@ -192,12 +192,14 @@ class Search:
         order = np.argsort(-cell.impact)
         order = order[cell.signs[order] == 0.0][:_PROBED]
         branch, changed = -1, False
+        seen = {sign: (cell.sides * sign > _CLEAR).any(axis=0) for sign in (1, -1)}
         for switch in order.tolist():
             refuted = {}
             for sign in (1, -1):
-                multipliers = self._refutation(cell, switch, sign)
-                if multipliers is not None:
-                    refuted[sign] = multipliers
+                if not seen[sign][switch]:
+                    found = self._look(cell, switch, sign, seen)
+                    if found is not None:
+                        refuted[sign] = found
             if refuted:
                 self._set(cell, switch, refuted)
                 changed = True
@@ -207,10 +209,10 @@ class Search:
                 break
         return branch, changed
 
-    def _refutation(self, cell: Cell, switch: int, sign: int) -> Multipliers | None:
+    def _look(
+        self, cell: Cell, switch: int, sign: int, seen: dict[int, BoolArray]
+    ) -> Multipliers | None:
         """Return multipliers against this sign in the cell; a point that has it joins the cell."""
-        if (cell.sides[:, switch] * sign > _CLEAR).any():
-            return None
         chosen = np.array([*cell.decided, switch], dtype=np.intp)
         signs = np.append(cell.signs[cell.decided], float(sign))
         found = self.finder.find(chosen, signs)
@@ -219,6 +221,8 @@ class Search:
             sides = self.finder.sides(point)
             cell.points = np.concatenate([cell.points, point])
             cell.sides = np.concatenate([cell.sides, sides])
+            for each in (1, -1):
+                seen[each] |= sides[0] * each > _CLEAR
             self.incumbent.offer(point, sides)
         return found.multipliers
 
