@@ -89,7 +89,8 @@ def claims_are_proved(switches: Switches, domain: Domain, claims: Sequence[Claim
     for start in range(0, generic.size, _AT_ONCE):
         chunk = generic[start : start + _AT_ONCE]
         rows = np.array([relations[i].rows for i in chunk])
-        proved[chunk] = _are_positive(rows, np.array([relations[i].weights for i in chunk]))
+        rows, weights, sound = _scaled(rows, np.array([relations[i].weights for i in chunk]))
+        proved[chunk] = sound & _are_positive(rows, weights)
     for i in np.flatnonzero(~proved):
         rows = relations[i].rows
         if 0 < len(rows) <= min(rows.shape[1] + 1, _LONGEST_RELATION):
@@ -99,7 +100,7 @@ def claims_are_proved(switches: Switches, domain: Domain, claims: Sequence[Claim
 
 @dataclass(frozen=True)
 class _Relation:
-    """Hold rows with Σ weight·row ≈ 0, scaled by powers of two; generic if d + 2 of them."""
+    """Hold rows with Σ weight·row ≈ 0; generic if there are d + 2 of them."""
 
     rows: FloatArray
     weights: FloatArray
@@ -118,8 +119,7 @@ def _relation(switches: Switches, domain: Domain, claim: Claim) -> _Relation:
         slack = max(-float(u @ rows[:, -1]), 0.0)
         if slack > 0.0:
             rows, u = np.concatenate([rows, np.eye(columns)[-1:]]), np.append(u, slack)
-    scaled, weights = _scaled(rows, u)
-    return _Relation(scaled, weights, generic=len(rows) == columns + 1)
+    return _Relation(rows, u, generic=len(rows) == columns + 1)
 
 
 def _are_positive(rows: FloatArray, weights: FloatArray) -> BoolArray:
@@ -175,22 +175,26 @@ def _apply(matrix: FloatArray, vector: FloatArray) -> FloatArray:
     return product
 
 
-def _scaled(rows: FloatArray, u: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Scale rows and the last column by powers of two, or return them as they are if that rounds.
+def _scaled(rows: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Scale rows and the last column by powers of two; neither changes the signs of a relation.
 
-    Neither changes which signs the coefficients of a relation have.
+    Args:
+        rows: (E, n, d + 1).
+        weights: (E, n).
+
+    Returns:
+        Rows with entries below 1, the weights that go with them, and where nothing was rounded.
     """
-    if not rows.size:
-        return rows, u
-    sizes = np.frexp(np.stack([np.abs(rows[:, :-1]).max(), np.abs(rows[:, -1]).max()]))[1]
-    column = int(sizes[1] - sizes[0]) if rows[:, -1].any() else 0
+    sizes = np.abs(rows).max(axis=1)
+    bias, weight = (np.frexp(x)[1] for x in (sizes[:, -1], sizes[:, :-1].max(axis=1)))
+    column = np.where(sizes[:, -1] > 0.0, bias - weight, 0)[:, None]
     scaled = rows.copy()
-    scaled[:, -1] = np.ldexp(rows[:, -1], -column)
-    e = np.frexp(np.abs(scaled).max(axis=1))[1]
-    scaled = np.ldexp(scaled, -e[:, None])
-    back = np.ldexp(scaled, e[:, None])
-    back[:, -1] = np.ldexp(back[:, -1], column)
-    return (scaled, np.ldexp(u, e)) if np.array_equal(back, rows) else (rows, u)
+    scaled[..., -1] = np.ldexp(rows[..., -1], -column)
+    e = np.frexp(np.abs(scaled).max(axis=2))[1]
+    scaled = np.ldexp(scaled, -e[..., None])
+    back = np.ldexp(scaled, e[..., None])
+    back[..., -1] = np.ldexp(back[..., -1], column)
+    return scaled, np.ldexp(weights, e), (back == rows).all(axis=(1, 2))
 
 
 def _ball_misses(switches: Switches, ball: Ball, claim: Claim) -> bool:

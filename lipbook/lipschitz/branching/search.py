@@ -39,6 +39,8 @@ _MARGIN = 1e-10
 _PROBED = 12
 # A point lies on one side of a hyperplane if it is farther from it than this.
 _CLEAR = 1e-10
+# Seconds between two calls of `watch`.
+_PAUSE = 0.2
 # Share of the time limit after which the search stops: the proof needs some, too.
 _SHARE = 0.9
 # Bytes that the tree may take; then the search ends with the bracket it has.
@@ -192,7 +194,9 @@ class Search:
         order = np.argsort(-cell.impact)
         order = order[cell.signs[order] == 0.0][:_PROBED]
         branch, changed = -1, False
-        seen = {sign: (cell.sides * sign > _CLEAR).any(axis=0) for sign in (1, -1)}
+        seen: dict[int, BoolArray] = {
+            sign: np.asarray((cell.sides * sign > _CLEAR).any(axis=0)) for sign in (1, -1)
+        }
         for switch in order.tolist():
             refuted = {}
             for sign in (1, -1):
@@ -315,7 +319,7 @@ class Search:
     def _show(self) -> None:
         """Tell whoever watches, a few times a second."""
         now = time.perf_counter()
-        if self.options.watch is not None and now - self.shown_at > 0.2:
+        if self.options.watch is not None and now - self.shown_at >= _PAUSE:
             self.shown_at = now
             lower, upper = self.incumbent.lower, max(self.upper, self.target)
             scale = 2.0**self.switches.exponent

@@ -71,16 +71,17 @@ def switches_of(problem: Problem) -> Switches:
     jump = np.zeros((output.shape[0], first.size))
     for column, group in enumerate(groups):
         jump[:, column] = output[:, group] @ _ratios(problem, group) * half
-    size = norm_upper(weight) @ norm_upper(output.T)
-    steepest = max(abs(left), abs(right))
-    spread = up(gamma(problem.width + 12) * 2.0 * steepest * size, problem.width + 6)
+    # Every term A_i w_iᵀ enters with a few roundings; those with slope 0 do not enter at all.
+    steepness = np.where(sign == 0, abs(centre) + abs(half), np.abs(slopes)) * live
+    size = steepness @ (norm_upper(weight) * norm_upper(output.T))
+    spread = up(gamma(problem.width + 12) * size, problem.width + 6)
     return Switches(
         weight=weight[first],
         raw_weight=problem.hidden_weight[first],
         bias=problem.hidden_bias[first],
         jump=jump,
         base=base,
-        spread=float(spread) + (2.0**-500 if live.any() else 0.0),
+        spread=float(spread) + (2.0**-500 if steepness.any() else 0.0),
         exponent=e,
     )
 
