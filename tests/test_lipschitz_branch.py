@@ -215,6 +215,25 @@ def test_an_interrupted_search_returns_a_proved_bracket(monkeypatch, after, erro
     assert found.lower <= truth.upper and truth.lower <= found.upper
 
 
+@pytest.mark.parametrize("after", [4, 40])
+@pytest.mark.parametrize("method", ["add", "_forget", "_look", "_bound"])
+def test_an_interrupt_may_strike_anywhere(monkeypatch, method, after):
+    net = random_network(3, 24, 4)
+    truth = exact_by_branching(*net.parts)
+    owner = Tree if method == "add" else search_module.Search
+    calls, original = itertools.count(), getattr(owner, method)
+
+    def struck(self, *args, **kwargs):
+        if next(calls) + 1 == after:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(owner, method, struck)
+    found = exact_by_branching(*net.parts)
+    assert_proved(found)
+    assert found.lower <= truth.upper and truth.lower <= found.upper
+
+
 def test_the_memory_budget_ends_the_search(monkeypatch):
     monkeypatch.setattr(search_module, "_MEMORY", 1e4)
     found = exact_by_branching(*random_network(3, 30, 5).parts)

@@ -92,11 +92,12 @@ class Search:
         self.tree = Tree()
         self.heap: list[tuple[float, int, Cell]] = []
         self.stuck = 0.0
+        self.interrupted = False
         self.dives_at = 1
         self.expanded = 0
         self.shown_at = time.perf_counter()
         self.budget = int(_MEMORY // (4 * switches.count + _POINTS * 8 * switches.weight.shape[1]))
-        root = self._new_cell(self.tree.add(-1, -1, 0), np.zeros(switches.count))
+        root = self._new_cell(self.tree.add(-1, -1, 0, None), np.zeros(switches.count))
         found = finder.find(np.zeros(0, dtype=np.intp), np.zeros(0))
         if found.point is not None:
             root.points = found.point[None]
@@ -129,6 +130,8 @@ class Search:
         """Expand nodes until none is left above the target; return why it ended."""
         try:
             while self.heap and self.upper > self.target:
+                if self.interrupted:
+                    break
                 if self.options.seconds > _SHARE * self.options.time_limit:
                     return "the time limit was reached"
                 if len(self.tree.nodes) > self.budget:
@@ -139,6 +142,9 @@ class Search:
                 self._expand(self._taken())
                 self._show()
         except KeyboardInterrupt:
+            # Cells may have been lost on the way: the tree is whole, the heap is not.
+            self.interrupted = True
+        if self.interrupted:
             return "it was interrupted"
         if self.stuck > self.target:
             return "cells are left of which no point was found"
@@ -233,20 +239,23 @@ class Search:
     def _set(self, cell: Cell, switch: int, refuted: dict[int, Multipliers]) -> None:
         """Split a cell into an empty one and one that takes its place, or into two empty ones."""
         parent, chosen = cell.index, np.array([*cell.decided, switch], dtype=np.intp)
-        self._forget(parent)
         cell.index = -1
         for sign in (1, -1):
-            child = self.tree.add(parent, switch, sign)
+            child = self.tree.add(parent, switch, sign, cell.multiplier)
             if sign in refuted:
-                self.tree.nodes[child].state = EMPTY
                 self.tree.nodes[child].emptiness = (chosen, refuted[sign])
+                self.tree.nodes[child].state = EMPTY
             else:
                 cell.index = child
                 cell.signs[switch] = sign
         cell.impact[switch] = 0.0
+        self._forget(parent)
 
     def _forget(self, index: int) -> None:
-        """Make a node a split one; its own bound is no longer needed."""
+        """Make a node a split one; its own bound is no longer needed.
+
+        Its children come first: whenever an interrupt strikes, the leaves cover the domain.
+        """
         self.tree.nodes[index].state = SPLIT
         self.tree.nodes[index].multiplier = None
 
@@ -260,7 +269,7 @@ class Search:
             children.append(
                 replace(
                     cell,
-                    index=self.tree.add(cell.index, switch, sign),
+                    index=self.tree.add(cell.index, switch, sign, cell.multiplier),
                     signs=signs,
                     decided=[*cell.decided, switch],
                     points=cell.points[here],

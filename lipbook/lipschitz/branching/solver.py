@@ -91,8 +91,9 @@ def branch_bracket(problem: Problem, options: Options) -> LipschitzBracket:
         while missing := unproved(switches, problem.domain, search.tree):
             search.reopen(missing)
             ending = search.run()
-        found = unscaled(leaf_bound(switches, search.tree), switches)
-        upper, tree = min((upper, whole), (found, search.tree), key=lambda pair: pair[0])
+        grown = search.tree.pruned() if search.interrupted else search.tree
+        found = unscaled(leaf_bound(switches, grown), switches)
+        upper, tree = min((upper, whole), (found, grown), key=lambda pair: pair[0])
     except KeyboardInterrupt:
         ending = "it was interrupted"
     lower = 0.0 if incumbent.witness is None else incumbent.witness.gradient_norm

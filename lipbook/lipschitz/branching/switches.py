@@ -65,8 +65,10 @@ def switches_of(problem: Problem) -> Switches:
     sign = np.where(live, _fixed_signs(problem), 0)
     centre, half = 0.5 * left + 0.5 * right, 0.5 * right - 0.5 * left
     slopes = np.where(sign > 0, right, np.where(sign < 0, left, centre))
-    base = (output * np.where(live, slopes, 0.0)) @ weight
+    slopes = np.where(live, slopes, 0.0)
+    base = (output * slopes) @ weight
     groups = _parallel_groups(problem, np.flatnonzero(live & (sign == 0)))
+    groups = [group for group in groups if len(group) == 1 or _jumps(problem, group)]
     first = np.array([group[0] for group in groups], dtype=np.intp)
     jump = np.zeros((output.shape[0], first.size))
     for column, group in enumerate(groups):
@@ -74,14 +76,17 @@ def switches_of(problem: Problem) -> Switches:
     # Every term A_i w_iᵀ enters with a few roundings; those with slope 0 do not enter at all.
     steepness = np.where(sign == 0, abs(centre) + abs(half), np.abs(slopes)) * live
     size = steepness @ (norm_upper(weight) * norm_upper(output.T))
-    spread = up(gamma(problem.width + 12) * size, problem.width + 6)
+    spread = float(up(gamma(problem.width + 12) * size, problem.width + 6))
+    spread += 2.0**-500 if steepness.any() else 0.0
+    if not groups:  # f is affine on the domain, perhaps constant: neurons that cancel must do so
+        base, spread = _exact_base(problem, slopes)
     return Switches(
         weight=weight[first],
         raw_weight=problem.hidden_weight[first],
         bias=problem.hidden_bias[first],
         jump=jump,
         base=base,
-        spread=float(spread) + (2.0**-500 if steepness.any() else 0.0),
+        spread=spread,
         exponent=e,
     )
 
@@ -136,6 +141,32 @@ def _direction(problem: Problem, index: int) -> tuple[Fraction, ...]:
     row = [Fraction(v) for v in (*problem.hidden_weight[index], problem.hidden_bias[index])]
     lead = next(v for v in row if v)
     return tuple(v / lead for v in row)
+
+
+def _jumps(problem: Problem, group: list[int]) -> bool:
+    """Tell whether Σ κ_i A_i ≠ 0, exactly: neurons of one hyperplane may cancel."""
+    lead = int(np.abs(problem.hidden_weight[group[0]]).argmax())
+    sizes = [abs(Fraction(v)) for v in problem.hidden_weight[group, lead].tolist()]
+    return any(
+        sum(size * Fraction(a) for size, a in zip(sizes, row, strict=True)) != 0
+        for row in problem.output_weight[:, group].tolist()
+    )
+
+
+def _exact_base(problem: Problem, slopes: FloatArray) -> tuple[FloatArray, float]:
+    """Return 2^-e·A·diag(s)·W with correctly rounded entries, and a bound of the error's norm."""
+    unit = Fraction(2) ** -problem.scaled_layers[2]
+    columns = [[Fraction(v) for v in column] for column in problem.hidden_weight.T.tolist()]
+    factors = [Fraction(s) * unit for s in slopes.tolist()]
+    base = np.zeros((problem.output_dim, problem.input_dim))
+    lost = 0.0
+    for i, row in enumerate(problem.output_weight.tolist()):
+        scaled = [Fraction(a) * s for a, s in zip(row, factors, strict=True)]
+        for j, column in enumerate(columns):
+            entry = sum((a * w for a, w in zip(scaled, column, strict=True)), Fraction(0))
+            base[i, j] = float(entry)
+            lost = 2.0**-1000 if entry else lost  # what underflow may take
+    return base, float(gamma(1) * np.abs(base).sum()) + lost
 
 
 def _ratios(problem: Problem, group: list[int]) -> FloatArray:

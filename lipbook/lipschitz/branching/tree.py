@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -38,10 +38,20 @@ class Tree:
 
     nodes: list[Node] = field(default_factory=list)
 
-    def add(self, parent: int, switch: int, sign: int) -> int:
-        """Append an open node and return its index."""
-        self.nodes.append(Node(parent, switch, sign))
+    def add(self, parent: int, switch: int, sign: int, multiplier: np.ndarray | None) -> int:
+        """Append an open node and return its index; a parent's multipliers serve its children."""
+        self.nodes.append(Node(parent, switch, sign, OPEN, multiplier))
         return len(self.nodes) - 1
+
+    def pruned(self) -> Tree:
+        """Return the tree without nodes below a node that is not split."""
+        new_index: dict[int, int] = {-1: -1}
+        nodes: list[Node] = []
+        for index, node in enumerate(self.nodes):
+            if index == 0 or (node.parent in new_index and self.nodes[node.parent].state == SPLIT):
+                new_index[index] = len(nodes)
+                nodes.append(replace(node, parent=new_index[node.parent]))
+        return Tree(nodes)
 
     def signs(self, index: int, count: int) -> np.ndarray:
         """Return the signs set at a node, (count,), 0 where a switch is free."""
