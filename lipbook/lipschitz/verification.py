@@ -18,7 +18,7 @@ import numpy as np
 from lipbook.lipschitz.arrays import FloatArray
 from lipbook.lipschitz.domains import Ball, box_arrays
 from lipbook.lipschitz.problem import Problem
-from lipbook.lipschitz.recount import exact_slopes
+from lipbook.lipschitz.slope_recount import exact_slopes
 from lipbook.lipschitz.results import LipschitzBracket, Witness
 
 _DIGITS = 50

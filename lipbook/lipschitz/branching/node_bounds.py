@@ -13,12 +13,14 @@ numbers, the proof does not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from lipbook.lipschitz.arrays import FloatArray
 from lipbook.lipschitz.branching.switches import Switches
+from lipbook.lipschitz.multipliers import best_multipliers
 
 _TINY = 1e-280
 
@@ -98,12 +100,19 @@ def relaxation_matrices(
     return matrix
 
 
-def starting_factors(switches: Switches, rank: int, seed: int) -> tuple[FloatArray, FloatArray]:
-    """Draw P (1, d, r) and Q (1, k, r) of unit norm."""
-    generator = np.random.default_rng([seed, 2])
-    right = generator.standard_normal((1, switches.weight.shape[1], rank))
-    left = generator.standard_normal((1, switches.jump.shape[0], rank))
-    return _unit(right), _unit(left)
+def root_suggestion(
+    switches: Switches, rank: int, stop: Callable[[], bool]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return t (n,), P (d, r) and Q (k, r) for the whole domain, close to the best ones."""
+    n, d = switches.weight.shape
+    k = len(switches.base)
+    centre, half_width = np.append(np.zeros(n), np.ones(k)), np.append(np.ones(n), np.zeros(k))
+    found = best_multipliers(*switches.rows, centre, half_width, target=1e-3, stop=stop)
+    # P and Q turned alike change nothing: turn them so that the first r columns hold the most.
+    _, _, turn = np.linalg.svd(found.factor, full_matrices=False)
+    factor = (found.factor @ turn.T)[:, :rank]
+    factor = np.pad(factor, ((0, 0), (0, rank - factor.shape[1])))
+    return found.multiplier[:n], _unit(factor[None, :d])[0], _unit(factor[None, d:])[0]
 
 
 def _projections(rows: FloatArray, factor: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -110,8 +110,7 @@ def bounds_of(switches: Switches, signs: FloatArray, multipliers: FloatArray) ->
     k = len(switches.base)
     ones, zeros = np.ones((len(signs), k)), np.zeros((len(signs), k))
     return relaxation_upper(
-        np.concatenate([switches.weight, switches.base]),
-        np.concatenate([switches.jump, np.eye(k)], axis=1),
+        *switches.rows,
         np.concatenate([signs, ones], axis=1),
         np.concatenate([(signs == 0.0).astype(np.float64), zeros], axis=1),
         np.concatenate([multipliers, ones], axis=1),

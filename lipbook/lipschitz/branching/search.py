@@ -18,9 +18,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
-from lipbook.lipschitz.branching.feasibility import Finder, Multipliers
+from lipbook.lipschitz.branching.feasibility import ConeFinder, Finder, Multipliers
 from lipbook.lipschitz.branching.incumbents import Incumbent
-from lipbook.lipschitz.branching.node_bounds import node_bounds, starting_factors
+from lipbook.lipschitz.branching.node_bounds import (
+    node_bounds,
+    relaxation_matrices,
+    root_suggestion,
+    set_jacobians,
+)
 from lipbook.lipschitz.branching.switches import Switches
 from lipbook.lipschitz.branching.tree import CLOSED, EMPTY, OPEN, SPLIT, Tree
 from lipbook.lipschitz.problem import Options
@@ -29,7 +34,6 @@ from lipbook.lipschitz.problem import Options
 _BATCH = 32
 _RANK = 4
 _ROUNDS = 10
-_ROUNDS_AT_ROOT = 150
 # Points kept per node.
 _POINTS = 24
 # The bound of a closed node stays below the target by this share, for the roundings of the proof.
@@ -42,7 +46,7 @@ _CLEAR = 1e-10
 # Seconds between two calls of `watch`.
 _PAUSE = 0.2
 # Share of the time limit after which the search stops: the proof needs some, too.
-_SHARE = 0.9
+_SHARE = 0.75
 # Bytes that the tree may take; then the search ends with the bracket it has.
 _MEMORY = 1e9
 
@@ -86,7 +90,14 @@ class Search:
     def __init__(
         self, switches: Switches, finder: Finder, incumbent: Incumbent, options: Options
     ) -> None:
-        """Bound the root and put it into the heap."""
+        """Bound the root and put it into the heap.
+
+        Args:
+            switches: the network.
+            finder: looks for points of cells.
+            incumbent: keeps the best witness.
+            options: tolerance and time limit.
+        """
         self.switches, self.finder, self.incumbent = switches, finder, incumbent
         self.options = options
         self.tree = Tree()
@@ -97,22 +108,30 @@ class Search:
         self.expanded = 0
         self.shown_at = time.perf_counter()
         self.budget = int(_MEMORY // (4 * switches.count + _POINTS * 8 * switches.weight.shape[1]))
-        root = self._new_cell(self.tree.add(-1, -1, 0, None), np.zeros(switches.count))
-        found = finder.find(np.zeros(0, dtype=np.intp), np.zeros(0))
-        if found.point is not None:
-            root.points = found.point[None]
-            root.sides = finder.sides(root.points)
-        self._bound([root], _ROUNDS_AT_ROOT)
+        n, d = switches.weight.shape
+        self.root = root_suggestion(
+            switches, min(_RANK, d + len(switches.base)), lambda: options.out_of_time
+        )
+        # In the whole space fewer than d + 1 hyperplanes in general position forbid nothing.
+        self.shallow = d if isinstance(finder, ConeFinder) and not len(finder.faces) else 0
+        root = self._new_cell(self.tree.add(-1, -1, 0, None), np.zeros(n))
+        root.points = finder.middle[None]
+        root.sides = finder.sides(root.points)
+        self._bound([root], _ROUNDS)
 
     def _new_cell(self, index: int, signs: FloatArray, doubtful: bool = False) -> Cell:
-        """Return a cell of which nothing is known yet."""
+        """Return a cell of which nothing is known that is not known of the whole domain."""
         n, d = self.switches.weight.shape
-        rank = min(_RANK, d + self.switches.jump.shape[0])
-        right, left = starting_factors(self.switches, rank, self.options.seed)
-        nothing = np.zeros((0, d)), np.zeros((0, n))
+        multiplier, right, left = self.root
+        multiplier = np.where(signs == 0.0, multiplier, 0.0)
+        fixed = set_jacobians(self.switches, signs[None])
+        matrix = relaxation_matrices(self.switches, fixed, multiplier[None])
+        bound = float(np.linalg.eigvalsh(matrix)[0, -1])
+        self.tree.nodes[index].multiplier = multiplier.astype(np.float32)
         return Cell(
-            index, signs, [], right[0], left[0], np.zeros(n), *nothing, np.inf, doubtful=doubtful
-        )
+            index, signs, [], right, left, np.zeros(n), np.zeros((0, d)), np.zeros((0, n)),
+            bound, multiplier.astype(np.float32), doubtful,
+        )  # fmt: skip
 
     @property
     def target(self) -> float:
@@ -159,7 +178,7 @@ class Search:
             signs = self.tree.signs(index, self.switches.count)
             cells.append(self._new_cell(index, signs, doubtful=True))
         for start in range(0, len(cells), _BATCH):
-            self._bound(cells[start : start + _BATCH], _ROUNDS_AT_ROOT)
+            self._bound(cells[start : start + _BATCH], _ROUNDS)
 
     def _taken(self) -> list[Cell]:
         """Take the cells with the largest bounds out of the heap."""
@@ -173,7 +192,7 @@ class Search:
         children: list[Cell] = []
         for cell in cells:
             self.expanded += 1
-            if cell.doubtful:
+            if cell.doubtful or len(cell.decided) < self.shallow - 1:
                 free = np.flatnonzero(cell.signs == 0.0)
                 branch = int(free[cell.impact[free].argmax()]) if free.size else -1
                 changed = False

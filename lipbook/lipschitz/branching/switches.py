@@ -22,10 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lipbook.lipschitz.arrays import FloatArray
-from lipbook.lipschitz.domains import Ball, box_arrays
 from lipbook.lipschitz.problem import Problem
-from lipbook.lipschitz.regions import ball_arrays
 from lipbook.lipschitz.rounding import gamma, norm_upper, up
+from lipbook.lipschitz.slope_intervals import preactivation_ranges
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,15 @@ class Switches:
     base: FloatArray
     spread: float
     exponent: int
+
+    @property
+    def rows(self) -> tuple[FloatArray, FloatArray]:
+        """W (n + k, d) and A (k, n + k) of a network with these switches and base as neurons."""
+        outputs = np.eye(len(self.base))
+        return (
+            np.concatenate([self.weight, self.base]),
+            np.concatenate([self.jump, outputs], axis=1),
+        )
 
     @property
     def count(self) -> int:
@@ -93,22 +101,8 @@ def switches_of(problem: Problem) -> Switches:
 
 def _fixed_signs(problem: Problem) -> FloatArray:
     """Return the sign of each pre-activation where it is the same all over the domain, else 0."""
-    weight, bias, d = problem.hidden_weight, problem.hidden_bias, problem.input_dim
-    if isinstance(problem.domain, Ball):
-        center, radius = ball_arrays(problem.domain, d)
-        reach = radius * norm_upper(weight)
-    else:
-        box = box_arrays(problem.domain, d)
-        if box is None:
-            return np.zeros(problem.width)
-        center = 0.5 * box[0] + 0.5 * box[1]
-        # Rounding of the centre and of the half-widths is relative to the larger end.
-        ends = np.maximum(np.abs(box[0]), np.abs(box[1]))
-        reach = np.abs(weight) @ (0.5 * box[1] - 0.5 * box[0] + 4.0 * gamma(1) * ends)
-    middle = weight @ center + bias
-    size = np.abs(weight) @ np.abs(center) + np.abs(bias)
-    error = gamma(d + 6) * (size + reach) + 2.0**-1000
-    return np.where(np.abs(middle) > reach + error, np.sign(middle), 0.0)
+    below, above = preactivation_ranges(problem)
+    return np.where(below > 0.0, 1.0, np.where(above < 0.0, -1.0, 0.0))
 
 
 def _parallel_groups(problem: Problem, chosen: npt.NDArray[np.intp]) -> list[list[int]]:
