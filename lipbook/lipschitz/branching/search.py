@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import heapq
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
+from lipbook.lipschitz.branching.dives import dive
 from lipbook.lipschitz.branching.feasibility import ConeFinder, Finder, Multipliers
 from lipbook.lipschitz.branching.incumbents import Incumbent
 from lipbook.lipschitz.branching.node_bounds import (
@@ -26,6 +27,7 @@ from lipbook.lipschitz.branching.node_bounds import (
     root_suggestion,
     set_jacobians,
 )
+from lipbook.lipschitz.branching.open_cells import Cell, clear_sides
 from lipbook.lipschitz.branching.switches import Switches
 from lipbook.lipschitz.branching.tree import CLOSED, EMPTY, OPEN, SPLIT, Tree
 from lipbook.lipschitz.problem import Options
@@ -41,47 +43,12 @@ _MARGIN = 1e-10
 
 # Switches probed in one visit of a node.
 _PROBED = 12
-# A point lies on one side of a hyperplane if it is farther from it than this.
-_CLEAR = 1e-10
 # Seconds between two calls of `watch`.
 _PAUSE = 0.2
 # Share of the time limit after which the search stops: the proof needs some, too.
 _SHARE = 0.75
 # Bytes that the tree may take; then the search ends with the bracket it has.
 _MEMORY = 1e9
-
-
-@dataclass
-class Cell:
-    """Hold what the search knows about an open node.
-
-    Attributes:
-        index: of the node.
-        signs: (n,), −1, 0 (free) or 1.
-        decided: the switches that were split at, in order; the others that are set follow from
-            them.
-        right: P, (d, r).
-        left: Q, (k, r).
-        impact: (n,).
-        points: some points of the cell, (q, d).
-        sides: on which sides of the hyperplanes they lie, and how far, (q, n).
-        bound: of ‖J‖.
-        multiplier: t, (n,), that proves it.
-        doubtful: whether multipliers once seemed to show this cell empty and proved nothing:
-            its emptiness is not asked about again.
-    """
-
-    index: int
-    signs: FloatArray
-    decided: list[int]
-    right: FloatArray
-    left: FloatArray
-    impact: FloatArray
-    points: FloatArray
-    sides: FloatArray
-    bound: float
-    multiplier: np.ndarray | None = None
-    doubtful: bool = False
 
 
 class Search:
@@ -107,7 +74,6 @@ class Search:
         self.dives_at = 1
         self.expanded = 0
         self.shown_at = time.perf_counter()
-        self.budget = int(_MEMORY // (4 * switches.count + _POINTS * 8 * switches.weight.shape[1]))
         n, d = switches.weight.shape
         self.root = root_suggestion(
             switches, min(_RANK, d + len(switches.base)), lambda: options.out_of_time
@@ -116,7 +82,7 @@ class Search:
         self.shallow = d if isinstance(finder, ConeFinder) and not len(finder.faces) else 0
         root = self._new_cell(self.tree.add(-1, -1, 0, None), np.zeros(n))
         root.points = finder.middle[None]
-        root.sides = finder.sides(root.points)
+        root.sides = clear_sides(finder.sides(root.points))
         self._bound([root], _ROUNDS)
 
     def _new_cell(self, index: int, signs: FloatArray, doubtful: bool = False) -> Cell:
@@ -129,7 +95,7 @@ class Search:
         bound = float(np.linalg.eigvalsh(matrix)[0, -1])
         self.tree.nodes[index].multiplier = multiplier.astype(np.float32)
         return Cell(
-            index, signs, [], right, left, np.zeros(n), np.zeros((0, d)), np.zeros((0, n)),
+            index, signs, [], right, left, np.zeros(n), np.zeros((0, d)), np.zeros((0, n), np.int8),
             bound, multiplier.astype(np.float32), doubtful,
         )  # fmt: skip
 
@@ -153,11 +119,11 @@ class Search:
                     break
                 if self.options.seconds > _SHARE * self.options.time_limit:
                     return "the time limit was reached"
-                if len(self.tree.nodes) > self.budget:
+                if self._bytes() > _MEMORY:
                     return "the node budget is spent"
                 if self.expanded >= self.dives_at:
                     self.dives_at *= 2
-                    self._dive(self.heap[0][2])
+                    dive(self.heap[0][2], self.switches, self.finder, self.incumbent, self.options)
                 self._expand(self._taken())
                 self._show()
         except KeyboardInterrupt:
@@ -179,6 +145,13 @@ class Search:
             cells.append(self._new_cell(index, signs, doubtful=True))
         for start in range(0, len(cells), _BATCH):
             self._bound(cells[start : start + _BATCH], _ROUNDS)
+
+    def _bytes(self) -> float:
+        """Estimate the memory that the tree and the open cells take."""
+        n, d = self.switches.weight.shape
+        rank = self.root[1].shape[1]
+        per_cell = (16 + _POINTS) * n + 8 * _POINTS * d + 8 * rank * (d + 8) + 1000
+        return len(self.tree.nodes) * (4 * n + 500) + len(self.heap) * per_cell
 
     def _taken(self) -> list[Cell]:
         """Take the cells with the largest bounds out of the heap."""
@@ -219,9 +192,7 @@ class Search:
         order = np.argsort(-cell.impact)
         order = order[cell.signs[order] == 0.0][:_PROBED]
         branch, changed = -1, False
-        seen: dict[int, BoolArray] = {
-            sign: np.asarray((cell.sides * sign > _CLEAR).any(axis=0)) for sign in (1, -1)
-        }
+        seen = {sign: np.asarray((cell.sides == sign).any(axis=0)) for sign in (1, -1)}
         for switch in order.tolist():
             refuted = {}
             for sign in (1, -1):
@@ -247,12 +218,13 @@ class Search:
         found = self.finder.find(chosen, signs)
         if found.point is not None:
             point = found.point[None]
-            sides = self.finder.sides(point)
+            distances = self.finder.sides(point)
+            sides = clear_sides(distances)
             cell.points = np.concatenate([cell.points, point])
             cell.sides = np.concatenate([cell.sides, sides])
             for each in (1, -1):
-                seen[each] |= sides[0] * each > _CLEAR
-            self.incumbent.offer(point, sides)
+                seen[each] |= sides[0] == each
+            self.incumbent.offer(point, distances)
         return found.multipliers
 
     def _set(self, cell: Cell, switch: int, refuted: dict[int, Multipliers]) -> None:
@@ -284,7 +256,7 @@ class Search:
         for sign in (1, -1):
             signs = cell.signs.copy()
             signs[switch] = sign
-            here = np.flatnonzero(cell.sides[:, switch] * sign > _CLEAR)[-_POINTS:]
+            here = np.flatnonzero(cell.sides[:, switch] == sign)[-_POINTS:]
             children.append(
                 replace(
                     cell,
@@ -319,30 +291,6 @@ class Search:
                 node.state = CLOSED
             else:
                 heapq.heappush(self.heap, (-cell.bound, cell.index, cell))
-
-    def _dive(self, cell: Cell) -> None:
-        """Set switch after switch to the sign that the bound would like, where cells allow it."""
-        if cell.doubtful or not len(cell.points):
-            return
-        wish = np.einsum(
-            "nr,nr->n", self.switches.weight @ cell.right, self.switches.jump.T @ cell.left
-        )
-        point = cell.points[-1]
-        decided, signs = list(cell.decided), cell.signs.copy()
-        for switch in np.argsort(-cell.impact).tolist():
-            if signs[switch] != 0.0 or self.options.out_of_time:
-                continue
-            signs[switch] = 1.0 if wish[switch] > 0.0 else -1.0
-            side = self.finder.sides(point[None])[0, switch] * signs[switch]
-            if side <= _CLEAR:
-                chosen = np.array([*decided, switch], dtype=np.intp)
-                found = self.finder.find(chosen, signs[chosen])
-                if found.point is None:
-                    signs[switch] *= -1.0
-                    continue
-                point = found.point
-                self.incumbent.offer(point[None], self.finder.sides(point[None]))
-            decided.append(switch)
 
     def _show(self) -> None:
         """Tell whoever watches, a few times a second."""
