@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from lipbook.activations import Activation
 from lipbook.lipschitz.ascent import ascent_witness
+from lipbook.lipschitz.boxes import boxes_bracket, why_not_boxes
+from lipbook.lipschitz.branching.solver import branch_bracket, why_not_branch
 from lipbook.lipschitz.enclosure import enclosure_bracket
 from lipbook.lipschitz.problem import Options, Problem, checked_problem
 from lipbook.lipschitz.product import product_upper_bound
 from lipbook.lipschitz.results import LipschitzBracket, is_exact
+from lipbook.lipschitz.sdp import sdp_bracket_on
 from lipbook.lipschitz.sort import sort_bracket
+from lipbook.lipschitz.sweep import sweep_bracket, why_not_sweep
+
+# With more inputs "auto" takes the SDP bound: a bracket at once, if an open one.
+MOST_INPUTS_FOR_BOXES = 3
 
 Solver = Callable[[Problem, Options], LipschitzBracket]
 
@@ -38,9 +46,11 @@ def bracket(
         output_weight: A, (k, m), or (m,) for one output.
         activation: σ, by name or as an `Activation`.
         domain: None for ℝ^d; (low, high), numbers or d of them, for a box; or a `Ball`.
-        method: "sort" (one input, piecewise-linear σ: exact), "enclosure" (one input, smooth σ:
-            exact to rel_gap), "product" (any network: product bound above, ascent below), or
-            "auto", the first of these that applies.
+        method: for piecewise-linear σ "sort" (one input), "sweep" (two inputs) or "branch" (any
+            number of them), all exact; for smooth σ "enclosure" (one input; up to eight on a box or
+            ball): exact to rel_gap; for any network "sdp" (closed-form LipSDP above, ascent below)
+            and "product" (product bound above, ascent below); or "auto", the first of these that
+            applies, "enclosure" up to three inputs.
         rel_gap: stop once upper ≤ (1 + rel_gap)·lower.
         time_limit: stop after about so many seconds and return the bracket so far; so does Ctrl-C.
         seed: of random starts and directions.
@@ -85,37 +95,72 @@ def _why_not_sort(problem: Problem) -> str | None:
 
 
 def _why_not_enclosure(problem: Problem) -> str | None:
-    if problem.input_dim != 1:
-        return f"needs a network of one input. Got {problem.input_dim} inputs"
+    if problem.input_dim > 1:
+        return why_not_boxes(problem)
     if problem.activation.curvature is None or problem.activation.curvature_lipschitz is None:
         return f"needs a smooth activation. Got {problem.activation.name!r}"
     return None
 
 
-def _why_not_product(problem: Problem) -> str | None:
+def _enclosure(problem: Problem, options: Options) -> LipschitzBracket:
+    solve = boxes_bracket if problem.input_dim > 1 else enclosure_bracket
+    return solve(problem, options)
+
+
+def _never_refuses(problem: Problem) -> str | None:
     return None
 
 
+def _always_suits(problem: Problem) -> bool:
+    return True
+
+
+def _closes_soon(problem: Problem) -> bool:
+    """Tell whether boxes can be expected to close the gap: their number grows like ε^(-d/2)."""
+    return problem.input_dim <= MOST_INPUTS_FOR_BOXES
+
+
+@dataclass(frozen=True)
+class Method:
+    """Hold one way to a bracket.
+
+    Attributes:
+        solve: it.
+        why_not: says why it does not apply to a problem, or None.
+        suits: whether "auto" should choose it where it applies.
+    """
+
+    solve: Solver
+    why_not: Callable[[Problem], str | None]
+    suits: Callable[[Problem], bool] = _always_suits
+
+
 # In the order in which "auto" prefers them.
-METHODS: dict[str, tuple[Solver, Callable[[Problem], str | None]]] = {
-    "sort": (sort_bracket, _why_not_sort),
-    "enclosure": (enclosure_bracket, _why_not_enclosure),
-    "product": (product_bracket, _why_not_product),
+METHODS: dict[str, Method] = {
+    "sort": Method(sort_bracket, _why_not_sort),
+    "sweep": Method(sweep_bracket, why_not_sweep),
+    "branch": Method(branch_bracket, why_not_branch),
+    "enclosure": Method(_enclosure, _why_not_enclosure, _closes_soon),
+    "sdp": Method(sdp_bracket_on, _never_refuses),
+    "product": Method(product_bracket, _never_refuses),
 }
 
 
 def solver_for(method: str, problem: Problem) -> Solver:
     """Return the solver of that name, or say why it does not apply."""
     if method == "auto":
-        return next(solve for solve, why_not in METHODS.values() if why_not(problem) is None)
+        return next(
+            each.solve
+            for each in METHODS.values()
+            if each.why_not(problem) is None and each.suits(problem)
+        )
     if method not in METHODS:
         raise ValueError(
             f"`method` must be one of auto, {', '.join(METHODS)}. Got {method!r}. Use auto."
         )
-    solve, why_not = METHODS[method]
-    reason = why_not(problem)
+    reason = METHODS[method].why_not(problem)
     if reason is not None:
         raise ValueError(
-            f'`method` must fit the network: {method!r} {reason}. Use method="product" or "auto".'
+            f'`method` must fit the network: {method!r} {reason}. Use method="sdp" or "auto".'
         )
-    return solve
+    return METHODS[method].solve

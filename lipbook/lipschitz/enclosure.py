@@ -17,9 +17,10 @@ import numpy as np
 from lipbook.lipschitz.arrays import FloatArray
 from lipbook.lipschitz.cells import CellBounds
 from lipbook.lipschitz.intervals import Ends, outer_and_inner
+from lipbook.lipschitz.line_cover import LineCover
 from lipbook.lipschitz.problem import Options, Problem
 from lipbook.lipschitz.product import slope_magnitude
-from lipbook.lipschitz.results import LipschitzBracket, Witness, is_exact
+from lipbook.lipschitz.results import Certificate, LipschitzBracket, Witness, is_exact
 from lipbook.lipschitz.rounding import down, norm_lower, norm_upper, up
 from lipbook.lipschitz.slope_sums import SlopeSum, slope_sum
 
@@ -30,6 +31,8 @@ _FIRST = 32
 _AT_ONCE = 128
 _MAX_CELLS = 2_000_000
 _FARTHEST = 1e250
+# So that a check by other means, with rounding errors of its own, has room.
+_ROOM = 1.0 + 2.0**-40
 _BASIS = (
     "Taylor and interval bounds of f' on cells, rounded outwards; σ' and σ'' are taken to be "
     "computed to within 2^-48"
@@ -74,6 +77,7 @@ def enclosure_bracket(problem: Problem, options: Options) -> LipschitzBracket:
         state, ending = _search(bounds, _start(terms, inner), options)
         lower, point = state.lower, state.point * 2.0**-terms.input_exponent
         upper = min(max(state.bound(), _slivers(bounds, outer, inner)), _largest(terms))
+        upper *= _ROOM
     lower, upper = _rescaled(lower, upper, terms.value_exponent)
     return LipschitzBracket(
         lower=lower,
@@ -85,6 +89,7 @@ def enclosure_bracket(problem: Problem, options: Options) -> LipschitzBracket:
         witness=Witness((point,), None, lower),
         domain=problem.domain,
         seconds=options.seconds,
+        certificate=Certificate(problem, LineCover()),
     )
 
 

@@ -29,8 +29,9 @@ from lipbook.lipschitz.domains import Domain, checked_domain
 from lipbook.lipschitz.exact_sums import largest_slope
 from lipbook.lipschitz.intervals import Ends, outer_and_inner
 from lipbook.lipschitz.problem import Options, Problem, checked_stack
-from lipbook.lipschitz.results import LipschitzBracket, Witness, is_exact
+from lipbook.lipschitz.results import Certificate, LipschitzBracket, Witness, is_exact
 from lipbook.lipschitz.rounding import UNIT, down, exponent, norm_upper, up
+from lipbook.lipschitz.slope_recount import SlopeRecount
 
 # Beyond so many slopes the integer sums take longer than a reader waits (about a second per
 # million).
@@ -266,4 +267,5 @@ def sort_bracket(problem: Problem, options: Options) -> LipschitzBracket:
         witness=Witness((float(found.constants.location[0]),), pattern, lower),
         domain=problem.domain,
         seconds=options.seconds,
+        certificate=Certificate(problem, SlopeRecount()),
     )
