@@ -28,6 +28,7 @@ from lipbook.networks import gaussian_ensemble
 
 W, B, A = KINK.parts
 PLANE = random_network(0, 5, 2).parts
+SPACE = random_network(0, 5, 3).parts
 NAN, INF = math.nan, math.inf
 
 
@@ -38,8 +39,10 @@ NAN, INF = math.nan, math.inf
         (KINK.parts, "abs", "sort"),
         (KINK.parts, ACTIVATIONS["leaky relu"], "sort"),
         (KINK.parts, "tanh", "enclosure"),
-        (PLANE, "relu", "product"),
-        (PLANE, "gelu", "product"),
+        (PLANE, "relu", "sweep"),
+        (SPACE, "relu", "branch"),
+        (SPACE, "abs", "branch"),
+        (PLANE, "gelu", "sdp"),
     ],
 )
 def test_auto_picks_the_method(net, activation, method):
@@ -112,14 +115,15 @@ def test_ensembles_equal_one_by_one(activation, d, domain):
         assert found.exact[i] == alone.exact and found.method == alone.method
         assert tuple(found.points[i]) == alone.witness.point
     assert found.verified and found.domain == alone.domain
-    assert brackets(ensemble, "abs", domain).method == ("sort" if d == 1 else "product")
+    assert brackets(ensemble, "abs", domain).method == ("sort" if d == 1 else "sweep")
 
 
 def test_ensembles_of_constant_networks_have_no_points():
     ensemble = gaussian_ensemble(3, 2, seeds=(0, 1))
     flat = replace(ensemble, output_weight=torch.zeros_like(ensemble.output_weight))
-    found = brackets(flat)
+    found = brackets(flat, method="product")
     assert np.isnan(found.points).all() and found.exact.all() and (found.upper == 0.0).all()
+    assert (brackets(flat).upper == 0.0).all()
 
 
 WEIGHTS = [
@@ -191,7 +195,7 @@ def test_a_ball_too_small_for_float64_is_refused(activation):
 
 
 OPTIONS = [
-    ({"method": "guess"}, r"`method` must be one of auto, sort, enclosure, product\. Got 'guess'"),
+    ({"method": "guess"}, r"`method` must be one of auto, sort, .*product\. Got 'guess'"),
     ({"rel_gap": 0.0}, r"`rel_gap` must lie strictly between 0 and 1\. Got 0\.0"),
     ({"rel_gap": NAN}, r"`rel_gap` must lie strictly"),
     ({"time_limit": 0.0}, r"`time_limit` must be a positive number of seconds\. Got 0\.0"),
@@ -209,11 +213,44 @@ def test_bad_options_are_refused(options, message):
         bracket(W, B, A, **options)
 
 
-@pytest.mark.parametrize(("method", "activation"), [("sort", "relu"), ("enclosure", "tanh")])
-def test_methods_for_one_input_name_a_remedy_for_two(method, activation):
-    message = rf"'{method}' needs a network of one input\. Got 2 inputs\. Use method=\"product\""
-    with pytest.raises(ValueError, match=message):
-        bracket(*PLANE, activation, method=method)
+@pytest.mark.parametrize(
+    ("net", "method", "activation", "reason"),
+    [
+        (PLANE, "sort", "relu", r"needs a network of one input\. Got 2 inputs"),
+        (PLANE, "enclosure", "tanh", r"needs a box or a Ball as domain\. Got the whole space"),
+        (PLANE, "enclosure", "relu", r"needs a smooth activation\. Got 'relu'"),
+        (PLANE, "sweep", "tanh", r"needs a piecewise-linear activation\. Got 'tanh'"),
+        (SPACE, "sweep", "relu", r"needs at most two inputs in use\. Got 3"),
+        ((W, B, A), "sweep", "relu", r"needs a network of two inputs\. Got 1 input"),
+        (SPACE, "branch", "gelu", r"needs a piecewise-linear activation\. Got 'gelu'"),
+    ],
+)
+def test_a_method_that_does_not_fit_names_a_remedy(net, method, activation, reason):
+    with pytest.raises(ValueError, match=rf"'{method}' {reason}\. Use method=\"sdp\" or \"auto\""):
+        bracket(*net, activation, method=method)
+
+
+def test_two_smooth_inputs_on_a_box_are_enclosed():
+    assert bracket(*PLANE, "tanh", (-1, 1)).method == "enclosure"
+    four = random_network(0, 5, 4).parts
+    assert bracket(*four, "tanh", (-1, 1)).method == "sdp"
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("d", "k"), [(1, 1), (2, 1), (2, 2), (3, 1)])
+@pytest.mark.parametrize("domain", [None, (-1.0, 1.0), Ball(0.2, 0.9)])
+def test_all_methods_stand_in_order(seed, d, k, domain):
+    """sampled ≤ exact = exact by another method ≤ SDP with local slopes ≤ product."""
+    net = random_network(seed, 10, d, k).parts
+    exact = bracket(*net, domain=domain)
+    branch = bracket(*net, domain=domain, method="branch")
+    sdp = bracket(*net, domain=domain, method="sdp")
+    points = np.random.default_rng(seed).uniform(-0.4, 0.6, (50, d))
+    sampled = sampled_lower_bound(*net, points, domain=domain)
+    assert exact.exact and branch.exact
+    assert sampled <= exact.upper and exact.lower <= branch.upper and branch.lower <= exact.upper
+    slack = 1.0 + 1e-12
+    assert exact.lower <= sdp.upper <= product_upper_bound(net[0], net[2]) * slack
 
 
 STACKS = [
