@@ -82,14 +82,18 @@ def claims_are_proved(switches: Switches, domain: Domain, claims: Sequence[Claim
         (n,); True only where the cell is empty.
     """
     if isinstance(domain, Ball):
-        return np.array([_ball_misses(switches, domain, claim) for claim in claims], dtype=bool)
+        proved = np.array([_ball_misses(switches, domain, claim) for claim in claims], dtype=bool)
+        rest = np.flatnonzero(~proved).tolist()  # they may be empty beyond the ball, too
+        if rest:
+            proved[rest] = claims_are_proved(switches, None, [claims[i] for i in rest])
+        return proved
     relations = [_relation(switches, domain, claim) for claim in claims]
     proved = np.zeros(len(claims), dtype=bool)
-    generic = np.array([i for i, r in enumerate(relations) if r.generic], dtype=np.intp)
+    generic = np.array([i for i, r in enumerate(relations) if r.is_generic], dtype=np.intp)
     for start in range(0, generic.size, _AT_ONCE):
         chunk = generic[start : start + _AT_ONCE]
-        rows = np.array([relations[i].rows for i in chunk])
-        rows, weights, sound = _scaled(rows, np.array([relations[i].weights for i in chunk]))
+        systems = [relations[i].completed() for i in chunk]
+        rows, weights, sound = _scaled(*(np.array(part) for part in zip(*systems, strict=True)))
         proved[chunk] = sound & _are_positive(rows, weights)
     for i in np.flatnonzero(~proved):
         rows = relations[i].rows
@@ -100,26 +104,32 @@ def claims_are_proved(switches: Switches, domain: Domain, claims: Sequence[Claim
 
 @dataclass(frozen=True)
 class _Relation:
-    """Hold rows with Σ weight·row ≈ 0; generic if there are d + 2 of them."""
+    """Hold the rows that have a multiplier: Σ weight·row ≈ (0, …, 0, −slack)."""
 
     rows: FloatArray
     weights: FloatArray
-    generic: bool
+
+    @property
+    def is_generic(self) -> bool:
+        """Tell whether there are d + 2 rows, (0, …, 0, 1) included if need be."""
+        return len(self.rows) in (self.rows.shape[1], self.rows.shape[1] + 1)
+
+    def completed(self) -> tuple[FloatArray, FloatArray]:
+        """Return d + 2 rows and their weights."""
+        columns = self.rows.shape[1]
+        if len(self.rows) > columns:
+            return self.rows, self.weights
+        slack = max(-float(self.weights @ self.rows[:, -1]), 0.0)
+        return np.concatenate([self.rows, np.eye(columns)[-1:]]), np.append(self.weights, slack)
 
 
 def _relation(switches: Switches, domain: Domain, claim: Claim) -> _Relation:
-    """Return the rows that have a multiplier, with (0, …, 0, 1) if that makes d + 2 of them."""
+    """Return the rows of a claim that have a multiplier."""
     rows = rows_of(switches, domain, claim.chosen, claim.signs)
     u = np.concatenate([claim.multipliers.switches, claim.multipliers.faces])
     weighted = u * np.abs(rows).max(axis=1, initial=0.0)
     support = np.flatnonzero(weighted > _NEGLIGIBLE * weighted.max(initial=0.0))
-    rows, u = rows[support], u[support]
-    columns = rows.shape[1]
-    if len(rows) == columns:
-        slack = max(-float(u @ rows[:, -1]), 0.0)
-        if slack > 0.0:
-            rows, u = np.concatenate([rows, np.eye(columns)[-1:]]), np.append(u, slack)
-    return _Relation(rows, u, generic=len(rows) == columns + 1)
+    return _Relation(rows[support], u[support])
 
 
 def _are_positive(rows: FloatArray, weights: FloatArray) -> BoolArray:

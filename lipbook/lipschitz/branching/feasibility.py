@@ -6,7 +6,7 @@ in the sense of Lawson and Hanson, solved by their NNLS:
 - *cone* (whole space, boxes): y = (x, ξ) with C y > 0, the rows of C being s_g(w_g, b_g), the faces
   of the box, and (0, 1). Shortest y with C y ≥ 1, or u ≥ 0 with Cᵀu = 0.
 - *ball*: the point of the cell nearest to the centre, or u ≥ 0 that shows that its distance is at
-  least the radius.
+  least the radius; a cell that is neither far nor seen to have a point is looked at as a cone.
 
 Rows are scaled to norm 1, which changes neither problem. What comes back is in floating point:
 points are looked at again by whoever takes a gradient there, multipliers by `emptiness`.
@@ -27,10 +27,9 @@ from lipbook.lipschitz.regions import ball_arrays
 
 IntArray = npt.NDArray[np.intp]
 
-# Below this residual of a problem with right-hand side 1 the cell is taken to be empty; above the
-# second number it is taken not to be; between them nobody knows.
-_EMPTY = 1e-11
-_THIN = 1e-8
+# Below this residual of a problem with right-hand side 1 the cell is claimed to be empty. It may be
+# very thin instead: then the claim is not proved, and the search takes the cell back.
+_EMPTY = 1e-8
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,6 @@ class ConeFinder:
         if residual < _EMPTY:
             faces = u[f : f + len(self.faces)] / self.face_sizes
             return Finding(multipliers=Multipliers(u[:f] / self.sizes[chosen], faces))
-        if residual < _THIN:
-            return UNDECIDED
         y = target - system @ u
         return Finding(point=self.middle + self.unit * (y[:-2] / y[-2]))
 
@@ -122,6 +119,7 @@ class BallFinder:
 
     def __init__(self, switches: Switches, ball: Ball) -> None:
         """Shift the origin to the centre and measure lengths in radii."""
+        self.anywhere = ConeFinder(switches, None)
         self.middle, self.unit = ball_arrays(ball, switches.raw_weight.shape[1])
         self.sizes = _row_norms(switches.raw_weight) * self.unit
         self.rows = switches.raw_weight * self.unit / self.sizes[:, None]
@@ -137,7 +135,8 @@ class BallFinder:
             return Finding(point=self.middle + self.unit * inside)
         closest, u = self._nearest(rows, offsets)
         if u is None or (closest is not None and float(closest @ closest) < 1.0 + 1e-12):
-            return UNDECIDED
+            elsewhere = self.anywhere.find(chosen, signs)
+            return UNDECIDED if elsewhere.multipliers is None else elsewhere
         return Finding(multipliers=Multipliers(u / self.sizes[chosen], np.zeros(0)))
 
     def _nearest(
