@@ -1,4 +1,4 @@
-"""The command line `lipbook`: build, list, re-run, refresh and check the book.
+"""The command line `lipbook`: build, list, re-run, refresh and check the book; certify networks.
 
 Nothing heavy is imported here: help, lists and refusals answer at once. Exit codes: 0 done, 1 a run
 failed or a check found faults, 2 misuse (nothing was started), 130 interrupted.
@@ -51,7 +51,8 @@ class Commands(click.Group):
 @click.version_option(__version__, prog_name="lipbook")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Build the book, re-run its chapters with other parameters, and check its outputs."""
+    """Build the book, re-run its chapters with other parameters, check its outputs, and certify
+    networks of your own."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -77,6 +78,47 @@ def build(out: str | None) -> None:
     if folder is not None and folder.exists() and not folder.is_dir():
         raise Misuse(f"`--out` must be a folder. Got {shown(out)}, which is a file.")
     click.echo(build_book(root, folder, strict=True, watch=status_line()))
+
+
+@cli.command(
+    epilog="Examples: `lipbook certify model.pt --domain=-1,1` for a network saved with "
+    "torch.save(model.state_dict(), 'model.pt'); `lipbook certify model.onnx --domain=ball:2 "
+    "--json` on the ball of radius 2 about 0, for a script."
+)
+@click.argument("file", metavar="FILE")
+@click.option("--activation", metavar="NAME", help="Activation.  [default: the file's, or relu]")
+@click.option(
+    "--domain",
+    metavar="SET",
+    help="Set of inputs: LOW,HIGH for all coordinates (write --domain=-1,1), LOW:HIGH,LOW:HIGH,… "
+    "one by one, ball:RADIUS, or ball:RADIUS@C1,C2,….  [default: the whole space]",
+)
+@click.option("--method", default="auto", metavar="NAME", show_default=True, help="Method.")
+@click.option(
+    "--rel-gap", default="1e-6", show_default=True, help="Stop at upper ≤ (1 + gap)·lower."
+)
+@click.option("--time-limit", default="60", show_default=True, help="Stop after so many seconds.")
+@click.option("--seed", default="0", show_default=True, help="Of random starts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+def certify(as_json: bool, **options: str) -> None:
+    """Bracket the Lipschitz constant of a network in a file.
+
+    FILE is an .npz, a torch state_dict, a .safetensors or an .onnx file of a perceptron; no code in
+    it is run. Two-layer networks are solved exactly where a method closes the gap in time; deeper
+    ones get bounds. Both bounds are proved, rounding errors included. Ctrl-C ends the search and
+    prints the bracket so far.
+    """
+    from lipbook.certify.options import checked_request
+
+    request = checked_request(**options)
+    from lipbook.certify.report import for_people, for_scripts
+    from lipbook.certify.work import certify as certified
+
+    answer = certified(request, bracket_line())
+    if as_json:
+        click.echo(json.dumps(for_scripts(answer), ensure_ascii=False, allow_nan=False))
+    else:
+        click.echo(for_people(answer))
 
 
 @cli.command()
@@ -243,6 +285,12 @@ def cell_counter(name: str) -> Callable[[int, int], None] | None:
     """Return a function that shows how many cells are done, on a terminal."""
     show = status_line()
     return None if show is None else lambda done, total: show(f"{name}: cell {done} of {total}")
+
+
+def bracket_line() -> Callable[[float, float], None] | None:
+    """Return a function that shows how far a bracket has narrowed, on a terminal."""
+    show = status_line()
+    return None if show is None else lambda low, high: show(f"between {low:.8g} and {high:.8g} …")
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

@@ -21,11 +21,19 @@ SOURCES = [
 
 # A part may import from parts of its own line and of the lines above.
 LAYERS = (
-    ("__init__", "parameters", "records", "wording", "provenance", "plotting"),
+    (
+        "__init__",
+        "benchmark_results",
+        "parameters",
+        "records",
+        "wording",
+        "provenance",
+        "plotting",
+    ),
     ("activations", "data", "gradients", "losses", "networks", "rescaling", "schedules"),
     ("training",),
-    ("lipschitz", "theorems", "generalization"),
-    ("comparison", "experiments", "notebook", "running", "sensitivity"),
+    ("lipschitz", "network_files", "theorems", "generalization"),
+    ("certify", "comparison", "experiments", "notebook", "running", "sensitivity"),
     ("cli", "__main__"),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

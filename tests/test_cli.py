@@ -114,7 +114,7 @@ def test_answers_come_at_once(book: Path, arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["rnu"], "`COMMAND` must be one of build, chapters, check, refresh, run. Got 'rnu'."),
+        (["rnu"], "must be one of build, certify, chapters, check, refresh, run. Got 'rnu'."),
         (["run"], "Missing argument 'CHAPTER'. See `lipbook run --help`."),
         (["run", "--paeg", "trial"], "No such option '--paeg'"),
         (["chapters", "extra"], "unexpected extra argument (extra)"),

@@ -1,0 +1,1 @@
+"""`lipbook certify`: the Lipschitz constant of a network in a file."""
