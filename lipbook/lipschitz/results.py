@@ -91,4 +91,4 @@ class LipschitzBracket:
 
 def is_exact(lower: float, upper: float, rel_gap: float) -> bool:
     """Tell whether upper ≤ (1 + rel_gap)·lower."""
-    return upper <= (1.0 + rel_gap) * lower
+    return math.isfinite(upper) and upper <= (1.0 + rel_gap) * lower
