@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lipbook import records, wording
 from lipbook.parameters import FIRST_LINE, ParameterError, parse_cell, resolve
 from lipbook.provenance import provenance, record_path
+from lipbook.running.digests import file_digest
 from lipbook.wording import fmt
 
 if TYPE_CHECKING:
@@ -87,6 +89,28 @@ class Chapter:
         entry = {"value": records.encode(x), "rtol": rtol, "atol": atol}
         self._put("values", name, {**entry, "unit": unit, "meaning": meaning})
         return x
+
+    def file(self, path: str) -> Path:
+        """Put the digest of a data file into the record, so that `lipbook check` sees it change.
+
+        Args:
+            path: The file, relative to the notebook, such as "results/benchmark.json".
+
+        Returns:
+            Where it is.
+
+        Raises:
+            ValueError: It is not there, or its digest was put into the record before.
+        """
+        found = Path(path)
+        if found.is_absolute() or not found.is_file():
+            raise ValueError(
+                f"`path` must name a file beside this notebook. Got {path!r}. Run the chapter in "
+                "a clone of the repository, which holds the file."
+            )
+        entry = {"value": file_digest(found), "rtol": 0.0, "atol": 0.0, "unit": "SHA-256"}
+        self._put("values", f"file-{found.stem}", {**entry, "file": found.as_posix()})
+        return found
 
     def verdict(self, verdict: Any, key: str, rtol: float = records.VERDICT_RTOL) -> Any:
         """Put a theorem's verdict into the record and show it.

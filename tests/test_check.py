@@ -11,6 +11,7 @@ import pytest
 from trial_book import ROOT, edit
 
 from lipbook.running.check import check_book
+from lipbook.running.digests import file_digest
 
 
 def cell(notebook: dict[str, Any], number: int) -> dict[str, Any]:
@@ -144,6 +145,26 @@ def test_check_finds_a_fault_of_the_record(book: Path, name: str) -> None:
         line.startswith("notebooks/records/trial.json: ") and message in line for line in found
     )
     assert str(book) not in "".join(found)
+
+
+def test_check_finds_a_data_file_that_changed_or_went(book: Path) -> None:
+    data = book / "notebooks" / "results" / "times.json"
+    data.parent.mkdir()
+    data.write_bytes(b"[1,\n2]")
+    entry = {"file": "results/times.json", "value": file_digest(data)}
+    edit(
+        book / "notebooks" / "records" / "trial.json",
+        lambda r: r["result"]["values"].update({"file-times": entry}),
+    )
+    assert check_book(book) == []
+    data.write_bytes(b"[1,\r\n2]")
+    assert check_book(book) == []
+    data.write_bytes(b"[1,\n3]")
+    (fault,) = check_book(book)
+    assert str(fault).startswith("notebooks/results/times.json: changed after trial had read it")
+    data.unlink()
+    (fault,) = check_book(book)
+    assert "results/times.json: is absent; trial reads it. Restore it." in str(fault)
 
 
 def test_check_finds_outputs_of_an_older_library(book: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator
@@ -186,6 +187,20 @@ def verdict(margin: float = 0.5) -> Verdict:
         Hypothesis("H2", "the step is short", margin > 0, None if margin > 0 else 7, margin),
     )
     return Verdict("thm-path", "Path length", "path", hypotheses, 2.0, 1.5, "seed 0")
+
+
+def test_a_data_file_is_kept_by_its_digest(
+    opened: Notebook, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "times.json").write_text("[1]", encoding="utf-8")
+    assert opened.run("chapter.file('times.json')") == Path("times.json")
+    entry = opened.run("chapter.record()")["result"]["values"]["file-times"]
+    assert entry["file"] == "times.json"
+    assert entry["value"] == hashlib.sha256(b"[1]").hexdigest()
+    for path in ("absent.json", str(tmp_path / "times.json")):
+        with pytest.raises(ValueError, match=r"`path` must name a file beside this notebook"):
+            opened.run(f"chapter.file({path!r})")
 
 
 def test_a_verdict_is_shown_and_kept(opened: Notebook) -> None:

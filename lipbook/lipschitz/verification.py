@@ -18,8 +18,8 @@ import numpy as np
 from lipbook.lipschitz.arrays import FloatArray
 from lipbook.lipschitz.domains import Ball, box_arrays
 from lipbook.lipschitz.problem import Problem
-from lipbook.lipschitz.slope_recount import exact_slopes
 from lipbook.lipschitz.results import LipschitzBracket, Witness
+from lipbook.lipschitz.slope_recount import exact_slopes
 
 _DIGITS = 50
 

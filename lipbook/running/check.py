@@ -19,7 +19,7 @@ from lipbook.running.chapters import (
     tags_of,
     title_of,
 )
-from lipbook.running.digests import chapter_digest, join_lines, outputs_digest
+from lipbook.running.digests import chapter_digest, file_digest, join_lines, outputs_digest
 from lipbook.running.errors import Misuse
 from lipbook.running.execute import library_root
 
@@ -184,6 +184,19 @@ def check_stored(chapter: ChapterFile, root: Path) -> Iterator[Fault]:
     for key, verdict in result["verdicts"].items():
         if verdict.get("contradicted"):
             yield Fault(record_file, f"verdict {key} is contradicted: a fault in book or code.")
+    yield from check_files(result["values"], chapter, remedy)
+
+
+def check_files(values: dict[str, Any], chapter: ChapterFile, remedy: str) -> Iterator[Fault]:
+    """Yield a fault for each data file that is not the one which the chapter was made from."""
+    for entry in values.values():
+        if "file" not in entry:
+            continue
+        file, path = f"notebooks/{entry['file']}", chapter.path.parent / entry["file"]
+        if not path.is_file():
+            yield Fault(file, f"is absent; {chapter.name} reads it. Restore it.")
+        elif file_digest(path) != entry["value"]:
+            yield Fault(file, f"changed after {chapter.name} had read it. {remedy}")
 
 
 def ages(stored: dict[str, Any], now: str) -> str:

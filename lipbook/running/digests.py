@@ -27,6 +27,11 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """Return the digest of a data file; git may change its line ends, which do not count."""
+    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+
+
 def module_digest(path: Path) -> str:
     """Return the digest of a Python file's syntax tree, docstrings stripped.
 
