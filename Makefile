@@ -11,6 +11,7 @@ VENV = .venv
 RUN = $(VENV)/bin/python
 READY = $(VENV)/.ready
 LAB_READY = $(VENV)/.ready-lab
+BENCH_READY = $(VENV)/.ready-bench
 # JupyterLab asks nobody for news, updates or extensions.
 QUIET_LAB = --LabApp.news_url=None --LabApp.extension_manager=readonly \
   --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
@@ -25,7 +26,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-all test-rest lint types unit lab refresh check setup clean distclean
+.PHONY: help book test test-all test-rest lint types unit lab bench refresh check setup clean distclean
 
 help:
 	@echo 'make book       build the book to _build/html and print its address'
@@ -34,6 +35,7 @@ help:
 	@echo 'make check      hygiene of the notebooks and their stored outputs (seconds)'
 	@echo 'make refresh    re-execute the notebooks and store their outputs'
 	@echo 'make lab        open the notebooks in JupyterLab'
+	@echo 'make bench      measure Lipschitz constants against other tools (half an hour)'
 	@echo 'make setup      only make .venv and install into it'
 	@echo 'make clean      remove what a build leaves; make distclean removes .venv too'
 	@echo
@@ -69,11 +71,14 @@ refresh: $(READY)
 lab: $(LAB_READY)
 	$(RUN) -m jupyterlab --notebook-dir=. $(QUIET_LAB) $(ARGS)
 
+bench: $(BENCH_READY)
+	$(RUN) -m benchmarks.lipschitz $(ARGS)
+
 setup: $(READY)
 
 # torch goes in first and alone: asked for by its exact version, plain pip takes the build that fits this machine.
 $(READY): pyproject.toml constraints.txt
-	@rm -f $(READY) $(LAB_READY)
+	@rm -f $(READY) $(LAB_READY) $(BENCH_READY)
 	@$(usable) || { $(make_venv); }
 	@echo "[2/3] torch"
 	@$(PIP) "$$(grep '^torch==' constraints.txt)"
@@ -86,6 +91,11 @@ $(LAB_READY): $(READY)
 	@echo "[+] JupyterLab"
 	@$(PIP) -e '.[$(EXTRAS),lab]'
 	@touch $(LAB_READY)
+
+$(BENCH_READY): $(READY)
+	@echo "[+] the tools to compare with"
+	@$(PIP) -e '.[$(EXTRAS),bench]'
+	@touch $(BENCH_READY)
 
 # A pyenv shim can be there and not run, and Debian ships a Python without ensurepip: try before choosing.
 define make_venv

@@ -78,6 +78,14 @@ def test_torch_goes_in_first_and_alone_and_nothing_is_done_twice(folder: Folder)
     assert again.returncode == 0 and folder.log() == []
 
 
+def test_what_the_benchmarks_need_is_installed_once(folder: Folder) -> None:
+    folder.make("setup", f"PYTHON={folder.python}")
+    folder.log()
+    for installed in (["pip -e .[book,test,browser,dev,bench]"], []):
+        assert folder.make("bench", "ARGS=--quick").returncode == 0
+        assert folder.log() == [*installed, "-m benchmarks.lipschitz --quick"]
+
+
 def test_an_interrupted_set_up_is_not_taken_for_done(folder: Folder) -> None:
     (folder.path / "offline").touch()
     assert folder.make("setup", f"PYTHON={folder.python}").returncode != 0
@@ -129,6 +137,6 @@ def test_no_python_is_said_plainly(folder: Folder) -> None:
 def test_plain_make_lists_the_targets() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     listing = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("book", "test", "test-all", "check", "refresh", "lab", "clean"):
+    for target in ("book", "test", "test-all", "check", "refresh", "lab", "bench", "clean"):
         assert re.search(rf"^{target}:", makefile, re.M)
         assert re.search(rf"^make {target}\b", listing, re.M)
