@@ -232,8 +232,8 @@ def test_a_method_that_does_not_fit_names_a_remedy(net, method, activation, reas
 
 def test_two_smooth_inputs_on_a_box_are_enclosed():
     assert bracket(*PLANE, "tanh", (-1, 1)).method == "enclosure"
-    four = random_network(0, 5, 4).parts
-    assert bracket(*four, "tanh", (-1, 1)).method == "sdp"
+    five = random_network(0, 5, 5).parts
+    assert bracket(*five, "tanh", (-1, 1)).method == "sdp"
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -19,7 +19,7 @@ from lipbook.lipschitz.sort import sort_bracket
 from lipbook.lipschitz.sweep import sweep_bracket, why_not_sweep
 
 # With more inputs "auto" takes the SDP bound: a bracket at once, if an open one.
-MOST_INPUTS_FOR_BOXES = 3
+MOST_INPUTS_FOR_BOXES = 4
 
 Solver = Callable[[Problem, Options], LipschitzBracket]
 
@@ -50,7 +50,7 @@ def bracket(
             number of them), all exact; for smooth σ "enclosure" (one input; up to eight on a box or
             ball): exact to rel_gap; for any network "sdp" (closed-form LipSDP above, ascent below)
             and "product" (product bound above, ascent below); or "auto", the first of these that
-            applies, "enclosure" up to three inputs.
+            applies, "enclosure" up to four inputs.
         rel_gap: stop once upper ≤ (1 + rel_gap)·lower.
         time_limit: stop after about so many seconds and return the bracket so far; so does Ctrl-C.
         seed: of random starts and directions.

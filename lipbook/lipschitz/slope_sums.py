@@ -8,26 +8,17 @@ silu(−x) = x.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
-from lipbook.activations import ACTIVATIONS, Activation
+from lipbook.activations import Activation
 from lipbook.lipschitz.arrays import FloatArray
 from lipbook.lipschitz.intervals import Ends
+from lipbook.lipschitz.merging import merged
 from lipbook.lipschitz.problem import Problem
 from lipbook.lipschitz.rounding import UNIT, exponent, gamma, norm_upper
 
-# σ'(−z) = κ + s·σ'(z): (s, κ).
-_MIRRORS = {
-    "tanh": (1, 0),
-    "sigmoid": (1, 0),
-    "softplus": (-1, 1),
-    "gelu": (-1, 1),
-    "silu": (-1, 1),
-}
 # A neuron whose scaled |w| is below this may have lost digits to underflow; its slope goes into
 # `spread`.
 _NEGLIGIBLE = 2.0**-900
@@ -74,9 +65,10 @@ def slope_sum(problem: Problem, ends: Ends) -> SlopeSum:
     small = np.abs(weight) < _NEGLIGIBLE
     spread = 2.0 * steepest * _NEGLIGIBLE * float(norm_upper(output[small]).sum())
     bias = problem.hidden_bias[used]
-    weight, bias, output, base = _merged(
-        weight[~small], bias[~small], output[~small], problem.activation
+    columns, bias, output, constant = merged(
+        weight[~small, None], bias[~small], output[~small], problem.activation
     )
+    weight, base = columns[:, 0], constant[:, 0]
     values = output * weight[:, None]
     # Each base entry is a correctly rounded sum; underflow of a product takes at most 2^-1074 per
     # term.
@@ -93,41 +85,4 @@ def slope_sum(problem: Problem, ends: Ends) -> SlopeSum:
         activation=problem.activation,
         value_exponent=w_exponent + a_exponent,
         input_exponent=w_exponent,
-    )
-
-
-def _merged(
-    weight: FloatArray, bias: FloatArray, output: FloatArray, activation: Activation
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Return w, b, A with equal and mirrored neurons added up, and the base (k,) left over."""
-    base = np.zeros(output.shape[1])
-    if weight.size < 2:
-        return weight, bias, output, base
-    known = ACTIVATIONS.get(activation.name) is activation and activation.name in _MIRRORS
-    flip = np.where(weight < 0.0, -1.0, 1.0) if known else np.ones_like(weight)
-    keys = np.stack([weight * flip, bias * flip + 0.0], axis=1)  # + 0.0 turns −0 into 0
-    groups, inverse = np.unique(keys, axis=0, return_inverse=True)
-    if len(groups) == len(keys):
-        return weight, bias, output, base
-    sign, constant = _MIRRORS[activation.name] if known else (1, 0)
-    if constant:
-        base = _exact_products(output[flip < 0.0], weight[flip < 0.0]) * constant
-    # With w < 0: Aw·σ'(z) = κAw + sAw·σ'(−z) = κAw + (−sA)(−w)·σ'(−z).
-    turned = output * np.where(flip < 0.0, -float(sign), 1.0)[:, None]
-    order = np.argsort(inverse.ravel(), kind="stable")
-    cuts = np.cumsum(np.bincount(inverse.ravel()))[:-1]
-    sums = [[math.fsum(column) for column in part.T] for part in np.split(turned[order], cuts)]
-    merged = np.array(sums)
-    kept = merged.any(axis=1)
-    return groups[kept, 0], groups[kept, 1], merged[kept], base
-
-
-def _exact_products(output: FloatArray, weight: FloatArray) -> FloatArray:
-    """Return Σ_j A_j w_j, (k,), correctly rounded."""
-    factors = [Fraction(w) for w in weight]
-    return np.array(
-        [
-            float(sum((Fraction(a) * w for a, w in zip(column, factors, strict=True)), Fraction(0)))
-            for column in output.T
-        ]
     )
