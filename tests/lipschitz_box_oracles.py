@@ -8,10 +8,10 @@ from lipschitz_oracles import Network, precise_slope
 
 from lipbook.activations import ACTIVATIONS
 from lipbook.lipschitz import Ball
-from lipbook.lipschitz.boxes import boxes_bracket, why_not_boxes
 from lipbook.lipschitz.domains import Domain
 from lipbook.lipschitz.problem import Options, checked_problem
 from lipbook.lipschitz.results import LipschitzBracket
+from lipbook.lipschitz.smooth.boxes import boxes_bracket, why_not_boxes
 
 
 def precise_norm(net: Network, activation: str, x: np.ndarray) -> mpmath.mpf:

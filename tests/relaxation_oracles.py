@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 from scipy.optimize import minimize
 
-from lipbook.lipschitz.primal import Program
+from lipbook.lipschitz.semidefinite.primal import Program
 from lipbook.lipschitz.slope_intervals import centred_interval
 
 RANGES = {"relu": (0.0, 1.0), "abs": (-1.0, 1.0), "odd": (-0.3, 1.2), "one-sided": (0.5, 1.0)}

@@ -15,14 +15,19 @@ from lipschitz_oracles import SMOOTH, precise_curvature, random_network
 
 from lipbook.activations import ACTIVATIONS
 from lipbook.lipschitz import Ball
-from lipbook.lipschitz.box_bounds import BoxBounds
-from lipbook.lipschitz.box_trees import LEAF, SplitTree, halved
-from lipbook.lipschitz.cube_quadratics import largest_on_cube
-from lipbook.lipschitz.jacobian_sums import jacobian_sum, region
 from lipbook.lipschitz.merging import merged
-from lipbook.lipschitz.polynomial_norms import Coefficients, Constraint, norms_upper
 from lipbook.lipschitz.problem import checked_problem
-from lipbook.lipschitz.slope_expansions import THIRD_ERROR, THIRD_SLOPES, expanded, third_slope
+from lipbook.lipschitz.smooth.box_bounds import BoxBounds
+from lipbook.lipschitz.smooth.box_trees import LEAF, SplitTree, halved
+from lipbook.lipschitz.smooth.cube_quadratics import largest_on_cube
+from lipbook.lipschitz.smooth.jacobian_sums import jacobian_sum, region
+from lipbook.lipschitz.smooth.polynomial_norms import Coefficients, Constraint, norms_upper
+from lipbook.lipschitz.smooth.slope_expansions import (
+    THIRD_ERROR,
+    THIRD_SLOPES,
+    expanded,
+    third_slope,
+)
 
 
 @pytest.mark.parametrize("activation", SMOOTH)

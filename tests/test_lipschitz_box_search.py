@@ -14,10 +14,10 @@ from lipschitz_oracles import SMOOTH, Network, random_network
 from lipbook.lipschitz import Ball
 from lipbook.lipschitz import box_proofs as box_proofs_module
 from lipbook.lipschitz import boxes as boxes_module
-from lipbook.lipschitz.box_bounds import BoxBounds
-from lipbook.lipschitz.box_proofs import BoxCover, Cancellation
-from lipbook.lipschitz.boxes import why_not_boxes
 from lipbook.lipschitz.problem import checked_problem
+from lipbook.lipschitz.smooth.box_bounds import BoxBounds
+from lipbook.lipschitz.smooth.box_proofs import BoxCover, Cancellation
+from lipbook.lipschitz.smooth.boxes import why_not_boxes
 
 CANCELLED = Network(
     np.array([[2.0, 1.0], [-2.0, -1.0], [0.0, 0.0]]), np.array([0.3, -0.3, 1.0]), np.ones((1, 3))

@@ -36,7 +36,7 @@ from lipbook.lipschitz.deep import (
 from lipbook.lipschitz.deep.relaxation import Sector, balanced, is_proved, quadratic_form
 from lipbook.lipschitz.product import product_upper_bound
 from lipbook.lipschitz.rounding import spectral_norm_upper
-from lipbook.lipschitz.sdp import sdp_upper_bound
+from lipbook.lipschitz.semidefinite.sdp import sdp_upper_bound
 
 
 @pytest.fixture(autouse=True)

@@ -12,13 +12,13 @@ from lipschitz_oracles import random_network
 from relaxation_oracles import RANGES, count_evaluations, relaxed, slopes_of, worst_pattern
 
 from lipbook.lipschitz import multipliers as multipliers_module
-from lipbook.lipschitz.multipliers import best_multipliers
-from lipbook.lipschitz.relaxation import (
+from lipbook.lipschitz.semidefinite.multipliers import best_multipliers
+from lipbook.lipschitz.semidefinite.relaxation import (
     largest_eigenvalue_upper,
     relaxation_lower,
     relaxation_upper,
 )
-from lipbook.lipschitz.row_basis import in_row_basis
+from lipbook.lipschitz.semidefinite.row_basis import in_row_basis
 
 # Bounds for given multipliers
 

@@ -22,7 +22,7 @@ from lipbook.lipschitz import (
 from lipbook.lipschitz import primal as primal_module
 from lipbook.lipschitz import sdp as sdp_module
 from lipbook.lipschitz.problem import Options, checked_problem
-from lipbook.lipschitz.sdp import (
+from lipbook.lipschitz.semidefinite.sdp import (
     sdp_bracket,
     sdp_bracket_on,
     sdp_upper_bound,

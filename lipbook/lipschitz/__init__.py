@@ -22,7 +22,12 @@ from lipbook.lipschitz.product import (
     product_upper_bounds,
 )
 from lipbook.lipschitz.results import Certificate, LipschitzBracket, Witness
-from lipbook.lipschitz.sdp import SdpBracket, sdp_bracket, sdp_upper_bound, sdp_upper_bounds
+from lipbook.lipschitz.semidefinite.sdp import (
+    SdpBracket,
+    sdp_bracket,
+    sdp_upper_bound,
+    sdp_upper_bounds,
+)
 from lipbook.lipschitz.sort import ExactConstants, exact_piecewise_linear
 from lipbook.lipschitz.sweep import exact_two_inputs
 from lipbook.lipschitz.verification import Verification, verify

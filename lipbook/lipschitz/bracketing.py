@@ -8,13 +8,13 @@ from typing import Any
 
 from lipbook.activations import Activation
 from lipbook.lipschitz.ascent import ascent_witness
-from lipbook.lipschitz.boxes import boxes_bracket, why_not_boxes
 from lipbook.lipschitz.branching.solver import branch_bracket, why_not_branch
 from lipbook.lipschitz.enclosure import enclosure_bracket
 from lipbook.lipschitz.problem import Options, Problem, checked_problem
 from lipbook.lipschitz.product import product_upper_bound
 from lipbook.lipschitz.results import LipschitzBracket, is_exact
-from lipbook.lipschitz.sdp import sdp_bracket_on
+from lipbook.lipschitz.semidefinite.sdp import sdp_bracket_on
+from lipbook.lipschitz.smooth.boxes import boxes_bracket, why_not_boxes
 from lipbook.lipschitz.sort import sort_bracket
 from lipbook.lipschitz.sweep import sweep_bracket, why_not_sweep
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lipbook.lipschitz.box_proofs import BoxCover
 from lipbook.lipschitz.merging import merged
 from lipbook.lipschitz.problem import Problem
 from lipbook.lipschitz.product import slope_magnitude
 from lipbook.lipschitz.rounding import exponent, gamma, norm_upper, up
 from lipbook.lipschitz.slope_intervals import centred_interval
 from lipbook.lipschitz.slope_ranges import slope_range
+from lipbook.lipschitz.smooth.box_proofs import BoxCover
 
 _UNCUT = BoxCover((b"\xff",))
 _FARTHEST = 2.0**300

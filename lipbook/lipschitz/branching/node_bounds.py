@@ -20,7 +20,7 @@ import numpy as np
 
 from lipbook.lipschitz.arrays import FloatArray
 from lipbook.lipschitz.branching.switches import Switches
-from lipbook.lipschitz.multipliers import best_multipliers
+from lipbook.lipschitz.semidefinite.multipliers import best_multipliers
 
 _TINY = 1e-280
 

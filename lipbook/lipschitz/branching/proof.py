@@ -22,8 +22,8 @@ from lipbook.lipschitz.branching.switches import Switches, switches_of
 from lipbook.lipschitz.branching.tree import CLOSED, EMPTY, OPEN, SPLIT, Tree
 from lipbook.lipschitz.domains import Domain
 from lipbook.lipschitz.problem import Problem
-from lipbook.lipschitz.relaxation import relaxation_upper
 from lipbook.lipschitz.rounding import up
+from lipbook.lipschitz.semidefinite.relaxation import relaxation_upper
 
 # Entries of (leaves, switches) arrays evaluated at once.
 _CHUNK = 500_000

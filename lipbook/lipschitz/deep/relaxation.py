@@ -38,8 +38,8 @@ from lipbook.activations import Activation
 from lipbook.lipschitz.arrays import FloatArray
 from lipbook.lipschitz.exact_sums import rounded
 from lipbook.lipschitz.product import slope_bounds
-from lipbook.lipschitz.relaxation import largest_eigenvalue_upper
 from lipbook.lipschitz.rounding import UNIT, exponent, frobenius_upper, gamma, up
+from lipbook.lipschitz.semidefinite.relaxation import largest_eigenvalue_upper
 
 # A diagonal entry outside of 2^±400 is left to the other bounds.
 _EXTREME = 400

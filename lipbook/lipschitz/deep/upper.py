@@ -26,7 +26,7 @@ from lipbook.lipschitz.exact_sums import rounded
 from lipbook.lipschitz.problem import Options
 from lipbook.lipschitz.product import slope_magnitude
 from lipbook.lipschitz.rounding import spectral_norm_upper, up
-from lipbook.lipschitz.sdp import sdp_upper_bound
+from lipbook.lipschitz.semidefinite.sdp import sdp_upper_bound
 
 # The joint bound keeps about 15 matrices of the size of Q: half a gigabyte at this size.
 MAX_JOINT_SIZE = 2000

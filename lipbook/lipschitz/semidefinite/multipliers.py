@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
-from lipbook.lipschitz.primal import Program, program
-from lipbook.lipschitz.primal_ascent import Best, climb, unit
-from lipbook.lipschitz.relaxation import IntArray, Rows, coefficients, scaled_rows
 from lipbook.lipschitz.rounding import exponent
+from lipbook.lipschitz.semidefinite.primal import Program, program
+from lipbook.lipschitz.semidefinite.primal_ascent import Best, climb, unit
+from lipbook.lipschitz.semidefinite.relaxation import IntArray, Rows, coefficients, scaled_rows
 
 GAP = 1e-4
 # Up to so many rows Z is square from the start, otherwise it has so many columns at first.

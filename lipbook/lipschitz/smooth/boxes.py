@@ -22,16 +22,16 @@ import numpy as np
 
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
 from lipbook.lipschitz.ascent import ascent_witness
-from lipbook.lipschitz.box_bounds import BoxBounds, Evaluation
-from lipbook.lipschitz.box_proofs import BoxCover, Cancellation
-from lipbook.lipschitz.box_trees import IntArray, SplitTree, divisible, halved
-from lipbook.lipschitz.jacobian_sums import jacobian_sum, region
 from lipbook.lipschitz.jacobians import gradient_norms_lower, witness_at
 from lipbook.lipschitz.problem import Options, Problem
 from lipbook.lipschitz.product import slope_magnitude
 from lipbook.lipschitz.regions import drawn_points, project
 from lipbook.lipschitz.results import Certificate, LipschitzBracket, Proof, is_exact
 from lipbook.lipschitz.rounding import spectral_norm_upper, up, vector_norm
+from lipbook.lipschitz.smooth.box_bounds import BoxBounds, Evaluation
+from lipbook.lipschitz.smooth.box_proofs import BoxCover, Cancellation
+from lipbook.lipschitz.smooth.box_trees import IntArray, SplitTree, divisible, halved
+from lipbook.lipschitz.smooth.jacobian_sums import jacobian_sum, region
 
 MAX_INPUTS = 8
 # Third derivatives of all neurons, 256 MiB.

@@ -27,12 +27,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
-from lipbook.lipschitz.jacobian_sums import JacobianSum, Region
 from lipbook.lipschitz.jacobians import SLOPE_ERROR
-from lipbook.lipschitz.polynomial_norms import Coefficients, Constraint, norms_upper
 from lipbook.lipschitz.rounding import UNIT, gamma
-from lipbook.lipschitz.slope_expansions import THIRD_ERROR, Expansion, expanded, slope_constants
 from lipbook.lipschitz.slope_ranges import slope_range
+from lipbook.lipschitz.smooth.jacobian_sums import JacobianSum, Region
+from lipbook.lipschitz.smooth.polynomial_norms import Coefficients, Constraint, norms_upper
+from lipbook.lipschitz.smooth.slope_expansions import (
+    THIRD_ERROR,
+    Expansion,
+    expanded,
+    slope_constants,
+)
 
 # Neurons that move by more than this over the whole domain enter by the range of their slope only.
 _STEEPEST = 2.0**60

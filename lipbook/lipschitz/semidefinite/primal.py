@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
-from lipbook.lipschitz.relaxation import weighted_gram
+from lipbook.lipschitz.semidefinite.relaxation import weighted_gram
 
 SMOOTHING = 1e-8
 # Products of coordinates of a row are kept where there are at most so many of them, and in all.

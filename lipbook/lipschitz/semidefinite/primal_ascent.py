@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
-from lipbook.lipschitz.primal import Program
+from lipbook.lipschitz.semidefinite.primal import Program
 
 Members = npt.NDArray[np.intp]
 

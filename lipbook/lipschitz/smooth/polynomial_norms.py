@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
-from lipbook.lipschitz.cube_quadratics import largest_on_cube
 from lipbook.lipschitz.rounding import gamma, up
+from lipbook.lipschitz.smooth.cube_quadratics import largest_on_cube
 
 _LOST = 2.0**-900
 

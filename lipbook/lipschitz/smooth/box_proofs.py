@@ -15,14 +15,14 @@ from fractions import Fraction
 import numpy as np
 
 from lipbook.lipschitz.arrays import FloatArray
-from lipbook.lipschitz.box_checks import BoxCheck, used_neurons
-from lipbook.lipschitz.box_trees import LEAF, divisible, halved
 from lipbook.lipschitz.domains import Ball, box_arrays
 from lipbook.lipschitz.jacobians import gradient_norms_lower
 from lipbook.lipschitz.merging import MIRRORS, known_by_name
 from lipbook.lipschitz.problem import Problem
 from lipbook.lipschitz.regions import ball_arrays, project
 from lipbook.lipschitz.rounding import UNIT, norm_upper, spectral_norm_upper, up
+from lipbook.lipschitz.smooth.box_checks import BoxCheck, used_neurons
+from lipbook.lipschitz.smooth.box_trees import LEAF, divisible, halved
 
 # Boxes that a check evaluates before it gives up.
 _MOST_BOXES = 2**22

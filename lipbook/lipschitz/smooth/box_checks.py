@@ -20,14 +20,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
-from lipbook.lipschitz.box_trees import IntArray
 from lipbook.lipschitz.domains import Ball
 from lipbook.lipschitz.jacobians import SLOPE_ERROR
 from lipbook.lipschitz.problem import Problem
 from lipbook.lipschitz.regions import ball_arrays
 from lipbook.lipschitz.rounding import UNIT, exponent, gamma, norm_upper, spectral_norm_upper, up
-from lipbook.lipschitz.slope_expansions import THIRD_ERROR, slope_constants, third_slope
 from lipbook.lipschitz.slope_ranges import slope_range
+from lipbook.lipschitz.smooth.box_trees import IntArray
+from lipbook.lipschitz.smooth.slope_expansions import THIRD_ERROR, slope_constants, third_slope
 
 _LOST = 2.0**-900
 # Entries of arrays at once.

@@ -24,7 +24,6 @@ import numpy as np
 from lipbook.activations import Activation, get_activation
 from lipbook.lipschitz.arrays import FloatArray, bounded
 from lipbook.lipschitz.ascent import ascent_witness
-from lipbook.lipschitz.multipliers import GAP, best_multipliers
 from lipbook.lipschitz.problem import (
     Options,
     Problem,
@@ -33,11 +32,12 @@ from lipbook.lipschitz.problem import (
     checked_stack,
 )
 from lipbook.lipschitz.product import product_upper_bound, slope_bounds
-from lipbook.lipschitz.relaxation import relaxation_lower, relaxation_upper
 from lipbook.lipschitz.results import Certificate, LipschitzBracket, is_exact
 from lipbook.lipschitz.rounding import norm_upper, up
-from lipbook.lipschitz.row_basis import in_row_basis
-from lipbook.lipschitz.sdp_proof import Multipliers, room_for_check
+from lipbook.lipschitz.semidefinite.multipliers import GAP, best_multipliers
+from lipbook.lipschitz.semidefinite.relaxation import relaxation_lower, relaxation_upper
+from lipbook.lipschitz.semidefinite.row_basis import in_row_basis
+from lipbook.lipschitz.semidefinite.sdp_proof import Multipliers, room_for_check
 from lipbook.lipschitz.slope_intervals import centred_interval, slope_intervals
 
 # Entries of the arrays of one chunk of an ensemble: some ten megabytes each.

@@ -23,10 +23,14 @@ import numpy as np
 from scipy.linalg import lapack
 
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
-from lipbook.lipschitz.exact_semidefinite import IntegerMatrix, as_integers, is_semidefinite
 from lipbook.lipschitz.exact_slopes import Range, exact_slope_ranges
 from lipbook.lipschitz.problem import Problem
 from lipbook.lipschitz.rounding import UNIT, exponent, gamma, norm_upper, up
+from lipbook.lipschitz.semidefinite.exact_semidefinite import (
+    IntegerMatrix,
+    as_integers,
+    is_semidefinite,
+)
 from lipbook.lipschitz.slope_intervals import centred_interval
 
 # Products of integers to form M(t): some seconds.

@@ -1,0 +1,1 @@
+"""LipSDP in closed form: multipliers, the bounds they prove, and the search for good ones."""
