@@ -12,9 +12,9 @@ from lipschitz_box_oracles import enclosed, fault
 from lipschitz_oracles import SMOOTH, Network, random_network
 
 from lipbook.lipschitz import Ball
-from lipbook.lipschitz import box_proofs as box_proofs_module
-from lipbook.lipschitz import boxes as boxes_module
 from lipbook.lipschitz.problem import checked_problem
+from lipbook.lipschitz.smooth import box_proofs as box_proofs_module
+from lipbook.lipschitz.smooth import boxes as boxes_module
 from lipbook.lipschitz.smooth.box_bounds import BoxBounds
 from lipbook.lipschitz.smooth.box_proofs import BoxCover, Cancellation
 from lipbook.lipschitz.smooth.boxes import why_not_boxes

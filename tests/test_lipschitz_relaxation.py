@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lipschitz_oracles import random_network
 from relaxation_oracles import RANGES, count_evaluations, relaxed, slopes_of, worst_pattern
 
-from lipbook.lipschitz import multipliers as multipliers_module
+from lipbook.lipschitz.semidefinite import multipliers as multipliers_module
 from lipbook.lipschitz.semidefinite.multipliers import best_multipliers
 from lipbook.lipschitz.semidefinite.relaxation import (
     largest_eigenvalue_upper,

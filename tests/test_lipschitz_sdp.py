@@ -19,9 +19,9 @@ from lipbook.lipschitz import (
     pattern_upper_bound,
     product_upper_bound,
 )
-from lipbook.lipschitz import primal as primal_module
-from lipbook.lipschitz import sdp as sdp_module
 from lipbook.lipschitz.problem import Options, checked_problem
+from lipbook.lipschitz.semidefinite import primal as primal_module
+from lipbook.lipschitz.semidefinite import sdp as sdp_module
 from lipbook.lipschitz.semidefinite.sdp import (
     sdp_bracket,
     sdp_bracket_on,

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from lipschitz_oracles import CASES, KINKS, SMOOTH, random_network
 
 from lipbook.lipschitz import Ball
-from lipbook.lipschitz import exact_semidefinite as exact_module
-from lipbook.lipschitz import sdp as sdp_module
-from lipbook.lipschitz import sdp_proof as proof_module
 from lipbook.lipschitz.exact_slopes import exact_slope_ranges
 from lipbook.lipschitz.problem import Options, checked_problem
+from lipbook.lipschitz.semidefinite import exact_semidefinite as exact_module
+from lipbook.lipschitz.semidefinite import sdp as sdp_module
+from lipbook.lipschitz.semidefinite import sdp_proof as proof_module
 from lipbook.lipschitz.semidefinite.exact_semidefinite import as_integers, is_semidefinite
 from lipbook.lipschitz.semidefinite.sdp import sdp_bracket, sdp_bracket_on
 from lipbook.lipschitz.semidefinite.sdp_proof import Multipliers
