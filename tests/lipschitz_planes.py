@@ -13,7 +13,7 @@ from lipschitz_oracles import Network, random_network
 from lipbook.lipschitz import Ball
 from lipbook.lipschitz.domains import box_arrays
 from lipbook.lipschitz.problem import Options, Problem, checked_problem
-from lipbook.lipschitz.sweep import sweep_bracket
+from lipbook.lipschitz.sweeping.sweep import sweep_bracket
 
 BOX = ((-1.0, -0.5), (0.5, 1.0))
 DOMAINS = [None, (-1.0, 1.0), BOX, Ball(0.0, 1.0), Ball((0.3, -0.7), 0.5)]

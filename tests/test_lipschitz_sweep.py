@@ -30,7 +30,7 @@ from lipbook.lipschitz import Ball, bracket
 from lipbook.lipschitz.jacobians import gradient_norms_lower, witness_at
 from lipbook.lipschitz.problem import Options, Problem, checked_problem
 from lipbook.lipschitz.regions import drawn_points
-from lipbook.lipschitz.sweep import exact_two_inputs, sweep_bracket, why_not_sweep
+from lipbook.lipschitz.sweeping.sweep import exact_two_inputs, sweep_bracket, why_not_sweep
 
 
 @pytest.mark.parametrize("activation", KINKS)

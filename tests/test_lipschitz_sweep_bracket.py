@@ -18,13 +18,13 @@ from lipschitz_planes import (
     through,
 )
 
-import lipbook.lipschitz.sweep as sweep
+import lipbook.lipschitz.sweeping.sweep as sweep
 from lipbook.lipschitz import Ball
 from lipbook.lipschitz.jacobians import witness_at
 from lipbook.lipschitz.problem import Options
-from lipbook.lipschitz.recount import LARGEST_RECOUNT, Recount, has_gradient
 from lipbook.lipschitz.semidefinite.sdp_proof import Multipliers
-from lipbook.lipschitz.sweep import exact_two_inputs, sweep_bracket, why_not_sweep
+from lipbook.lipschitz.sweeping.recount import LARGEST_RECOUNT, Recount, has_gradient
+from lipbook.lipschitz.sweeping.sweep import exact_two_inputs, sweep_bracket, why_not_sweep
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])

@@ -11,11 +11,11 @@ from lipschitz_oracles import Network, random_network
 from lipschitz_planes import NETS, is_right, networks, problem_of, swept
 
 from lipbook.lipschitz import Ball
-from lipbook.lipschitz.crossings import crossings
-from lipbook.lipschitz.lines import arranged
-from lipbook.lipschitz.orientation import exact_crossings, triple_signs
 from lipbook.lipschitz.problem import Options
-from lipbook.lipschitz.sweep import sweep_bracket
+from lipbook.lipschitz.sweeping.crossings import crossings
+from lipbook.lipschitz.sweeping.lines import arranged
+from lipbook.lipschitz.sweeping.orientation import exact_crossings, triple_signs
+from lipbook.lipschitz.sweeping.sweep import sweep_bracket
 
 
 def order_is_exact(rows) -> bool:

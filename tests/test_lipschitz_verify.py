@@ -86,6 +86,18 @@ def test_every_tale_about_the_witness_is_checked():
     assert verify(replace(found, certificate=None)).faults == ("the result holds no certificate",)
 
 
+def test_a_constant_that_is_a_float_is_confirmed_to_the_last_bit():
+    found = bracket([[3.0, 4.0]], [1.0], [2.0], domain=(-1, 1))
+    sharp = replace(found, lower=10.0, upper=10.0)
+    assert verify(sharp).valid, verify(sharp).faults
+
+
+def test_a_cell_that_holds_no_float_is_counted():
+    weight, bias = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [0.1, 0.1 + 2.0**-55, 0.0]
+    found = bracket(weight, bias, [1.0, -1.0, 0.25], method="sweep")
+    assert found.exact and verify(found).valid, verify(found).faults
+
+
 @pytest.mark.parametrize("domain", [None, (-1.0, 0.5), Ball(0.25, 1.0)])
 @pytest.mark.parametrize("activation", sorted(KINKS))
 @pytest.mark.parametrize("case", sorted(CASES))

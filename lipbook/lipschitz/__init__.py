@@ -29,7 +29,7 @@ from lipbook.lipschitz.semidefinite.sdp import (
     sdp_upper_bounds,
 )
 from lipbook.lipschitz.sort import ExactConstants, exact_piecewise_linear
-from lipbook.lipschitz.sweep import exact_two_inputs
+from lipbook.lipschitz.sweeping.sweep import exact_two_inputs
 from lipbook.lipschitz.verification import Verification, verify
 
 __all__ = [

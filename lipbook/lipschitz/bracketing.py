@@ -16,7 +16,7 @@ from lipbook.lipschitz.results import LipschitzBracket, is_exact
 from lipbook.lipschitz.semidefinite.sdp import sdp_bracket_on
 from lipbook.lipschitz.smooth.boxes import boxes_bracket, why_not_boxes
 from lipbook.lipschitz.sort import sort_bracket
-from lipbook.lipschitz.sweep import sweep_bracket, why_not_sweep
+from lipbook.lipschitz.sweeping.sweep import sweep_bracket, why_not_sweep
 
 # With more inputs "auto" takes the SDP bound: a bracket at once, if an open one.
 MOST_INPUTS_FOR_BOXES = 4

@@ -49,7 +49,7 @@ def largest_slope(
     cells = np.flatnonzero(wanted)
     best = max(cells, key=lambda i: sum(s[i] * s[i] for s in sums))
     square = sum(s[best] * s[best] for s in sums)
-    lower, upper = _rounded_root(square, Fraction(2) ** shift / denominator)
+    lower, upper = rounded_root(square, Fraction(2) ** shift / denominator)
     return lower, upper, int(best)
 
 
@@ -76,7 +76,7 @@ def _integer_kinks(kink_slopes: tuple[float, float]) -> tuple[int, int, int]:
     return int(left * denominator), int(right * denominator), denominator
 
 
-def _rounded_root(square: int, unit: Fraction) -> tuple[float, float]:
+def rounded_root(square: int, unit: Fraction) -> tuple[float, float]:
     """Return float64 numbers below and above unit·√square, equal if that is a float64."""
     spare = max(0, 160 - square.bit_length()) // 2 + 64
     root = math.isqrt(square << (2 * spare))

@@ -20,6 +20,8 @@ from lipbook.lipschitz.domains import Ball, box_arrays
 from lipbook.lipschitz.problem import Problem
 from lipbook.lipschitz.results import LipschitzBracket, Witness
 from lipbook.lipschitz.slope_recount import exact_slopes
+from lipbook.lipschitz.sweeping.plane import used_inputs
+from lipbook.lipschitz.sweeping.recount import LARGEST_RECOUNT, has_gradient
 
 _DIGITS = 50
 
@@ -114,11 +116,16 @@ def _exact_fault(problem: Problem, witness: Witness, lower: float) -> str | None
 
 
 def _thin_fault(problem: Problem, lower: float) -> str | None:
-    """Look for the slope itself where its cell holds no float64 number, for one input."""
-    if problem.input_dim != 1:
+    """Look for the gradient itself where its cell holds no float64 number, for one or two inputs.
+
+    With more inputs, or too many neurons to count all cells, such a witness is not confirmed.
+    """
+    if problem.input_dim == 1:
+        largest = max(sum(v * v for v in slope) for slope in exact_slopes(problem))
+        return None if largest >= Fraction(lower) ** 2 else _too_flat(lower)
+    if problem.width > LARGEST_RECOUNT or used_inputs(problem).size > 2:
         return "the witness has another pattern than it says"
-    largest = max(sum(v * v for v in slope) for slope in exact_slopes(problem))
-    return None if largest >= Fraction(lower) ** 2 else _too_flat(lower)
+    return None if has_gradient(problem, lower) else _too_flat(lower)
 
 
 def _smooth_fault(problem: Problem, witness: Witness, lower: float) -> str | None:
@@ -140,8 +147,15 @@ def _too_flat(lower: float) -> str:
 
 
 def _is_as_steep(problem: Problem, slopes: list[Any], lower: float, number: Any) -> bool:
-    """Tell whether ‖Jv‖ ≥ lower·‖v‖ for the v that floating point suggests."""
+    """Tell whether ‖Jv‖ ≥ lower·‖v‖ for the v that floating point suggests.
+
+    With one output J is a row, and its own length is compared instead.
+    """
     weight, output = problem.hidden_weight, problem.output_weight
+    if problem.output_dim == 1:
+        scaled = [s * number(a) for s, a in zip(slopes, output[0].tolist(), strict=True)]
+        row = [_dot(column, scaled, number) for column in weight.T]
+        return bool(sum(x * x for x in row) >= number(lower) ** 2)
     scaled_weight, scaled_output, _ = problem.scaled_layers
     rough = (scaled_output * np.array([float(s) for s in slopes])) @ scaled_weight
     v = [number(float(x)) for x in np.linalg.svd(rough)[2][0]]

@@ -21,13 +21,13 @@ import numpy as np
 
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
 from lipbook.lipschitz.breakpoints import IntArray
-from lipbook.lipschitz.crossings import Crossings
 from lipbook.lipschitz.domains import Ball, box_arrays
-from lipbook.lipschitz.lines import Lines
-from lipbook.lipschitz.orientation import crossing_point
 from lipbook.lipschitz.problem import Problem
 from lipbook.lipschitz.regions import ball_arrays
 from lipbook.lipschitz.rounding import gamma
+from lipbook.lipschitz.sweeping.crossings import Crossings
+from lipbook.lipschitz.sweeping.lines import Lines
+from lipbook.lipschitz.sweeping.orientation import crossing_point
 
 Point = tuple[Fraction, Fraction]
 

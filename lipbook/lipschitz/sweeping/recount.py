@@ -16,11 +16,11 @@ import numpy as np
 
 from lipbook.lipschitz.arrays import BoolArray
 from lipbook.lipschitz.breakpoints import IntArray
-from lipbook.lipschitz.clipping import middle_of
 from lipbook.lipschitz.domains import Ball, box_arrays
 from lipbook.lipschitz.problem import Problem
 from lipbook.lipschitz.regions import ball_arrays
-from lipbook.lipschitz.whole_numbers import whole_numbers
+from lipbook.lipschitz.sweeping.clipping import middle_of
+from lipbook.lipschitz.sweeping.whole_numbers import whole_numbers
 
 # Some 10 µs for each pair of neurons: about ten seconds.
 LARGEST_RECOUNT = 1024

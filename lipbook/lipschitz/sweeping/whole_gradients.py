@@ -18,13 +18,13 @@ import numpy.typing as npt
 
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
 from lipbook.lipschitz.breakpoints import IntArray
-from lipbook.lipschitz.clipping import Clip
-from lipbook.lipschitz.crossings import crossings
-from lipbook.lipschitz.exact_sums import _rounded_root
-from lipbook.lipschitz.inner_points import Place
-from lipbook.lipschitz.lines import Lines
+from lipbook.lipschitz.exact_sums import rounded_root
 from lipbook.lipschitz.problem import Problem
-from lipbook.lipschitz.whole_numbers import whole_numbers
+from lipbook.lipschitz.sweeping.clipping import Clip
+from lipbook.lipschitz.sweeping.crossings import crossings
+from lipbook.lipschitz.sweeping.inner_points import Place
+from lipbook.lipschitz.sweeping.lines import Lines
+from lipbook.lipschitz.sweeping.whole_numbers import whole_numbers
 
 ObjectArray = npt.NDArray[Any]  # of Python's whole numbers
 _PLACES = 64
@@ -62,11 +62,11 @@ class WholeGradients:
     def bounds(self, square: int) -> tuple[float, float]:
         """Return float64 numbers below and above ‖J‖, from what `squares` returns."""
         if len(self.start) == 1:
-            return _rounded_root(square, self.unit)
+            return rounded_root(square, self.unit)
         # square = ⌊2·2^places·‖J‖²⌋ in units of unit²; an even power of two has a root.
         unit = self.unit / (1 << (_PLACES // 2 + 1))
         above = 2 * square + 2 if square else 0
-        return _rounded_root(2 * square, unit)[0], _rounded_root(above, unit)[1]
+        return rounded_root(2 * square, unit)[0], rounded_root(above, unit)[1]
 
     def square_of(self, positive: BoolArray) -> int:
         """Return what `squares` does for the cell on these sides of the lines, (n,)."""

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lipbook.lipschitz.arrays import BoolArray
-from lipbook.lipschitz.clipping import Disc, Point
-from lipbook.lipschitz.crossings import Crossings
-from lipbook.lipschitz.lines import Lines
-from lipbook.lipschitz.orientation import crossing_point
+from lipbook.lipschitz.sweeping.clipping import Disc, Point
+from lipbook.lipschitz.sweeping.crossings import Crossings
+from lipbook.lipschitz.sweeping.lines import Lines
+from lipbook.lipschitz.sweeping.orientation import crossing_point
 
 
 @dataclass(frozen=True)

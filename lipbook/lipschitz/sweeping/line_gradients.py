@@ -23,9 +23,9 @@ import numpy.typing as npt
 
 from lipbook.lipschitz.arrays import FloatArray
 from lipbook.lipschitz.breakpoints import IntArray
-from lipbook.lipschitz.crossings import Crossings
 from lipbook.lipschitz.problem import Problem
 from lipbook.lipschitz.rounding import UNIT, down, exponent, norm_upper, up
+from lipbook.lipschitz.sweeping.crossings import Crossings
 
 ComplexArray = npt.NDArray[np.complex128]
 

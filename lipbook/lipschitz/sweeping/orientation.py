@@ -16,8 +16,8 @@ import numpy as np
 
 from lipbook.lipschitz.arrays import BoolArray
 from lipbook.lipschitz.breakpoints import IntArray
-from lipbook.lipschitz.lines import Lines
 from lipbook.lipschitz.rounding import gamma
+from lipbook.lipschitz.sweeping.lines import Lines
 
 # Few enough for the processor's cache.
 _AT_ONCE = 8192

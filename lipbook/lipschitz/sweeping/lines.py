@@ -20,7 +20,7 @@ import numpy.typing as npt
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
 from lipbook.lipschitz.breakpoints import IntArray, exact_order
 from lipbook.lipschitz.rounding import exponent
-from lipbook.lipschitz.whole_numbers import primitive
+from lipbook.lipschitz.sweeping.whole_numbers import primitive
 
 # Products of three trusted numbers, and quotients of two of their differences, stay far from over-
 # and underflow.

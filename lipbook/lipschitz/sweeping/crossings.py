@@ -24,9 +24,9 @@ import numpy as np
 
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
 from lipbook.lipschitz.breakpoints import IntArray
-from lipbook.lipschitz.lines import Lines
-from lipbook.lipschitz.orientation import exact_crossings, triple_signs
 from lipbook.lipschitz.rounding import UNIT, gamma
+from lipbook.lipschitz.sweeping.lines import Lines
+from lipbook.lipschitz.sweeping.orientation import exact_crossings, triple_signs
 
 # Parallel lines are crossed at infinity; no trusted crossing is that far out.
 _INFINITY, _FAR = 2.0**1000, 2.0**980

@@ -14,14 +14,21 @@ import numpy as np
 
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
 from lipbook.lipschitz.breakpoints import IntArray
-from lipbook.lipschitz.clipping import BoxSides, Clip, Disc, Everywhere, middle_of, side_rows
 from lipbook.lipschitz.domains import Ball, box_arrays
-from lipbook.lipschitz.inner_points import Cell, inner_point
 from lipbook.lipschitz.jacobians import preactivations, witness_at
-from lipbook.lipschitz.lines import Lines, arranged
 from lipbook.lipschitz.problem import Problem
 from lipbook.lipschitz.regions import ball_arrays, project
 from lipbook.lipschitz.results import Witness
+from lipbook.lipschitz.sweeping.clipping import (
+    BoxSides,
+    Clip,
+    Disc,
+    Everywhere,
+    middle_of,
+    side_rows,
+)
+from lipbook.lipschitz.sweeping.inner_points import Cell, inner_point
+from lipbook.lipschitz.sweeping.lines import Lines, arranged
 
 
 def live_neurons(problem: Problem) -> BoolArray:

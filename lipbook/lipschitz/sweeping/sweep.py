@@ -25,16 +25,22 @@ import numpy as np
 
 from lipbook.activations import Activation
 from lipbook.lipschitz.arrays import FloatArray
-from lipbook.lipschitz.crossings import Crossings, crossings
-from lipbook.lipschitz.inner_points import Cell, Place, cell_beside
-from lipbook.lipschitz.line_gradients import line_gradients, norm_squares
-from lipbook.lipschitz.plane import Plane, flat_witness, live_neurons, plane_of, used_inputs
 from lipbook.lipschitz.problem import Options, Problem, checked_problem
-from lipbook.lipschitz.recount import Recount
 from lipbook.lipschitz.results import Certificate, LipschitzBracket, Witness, is_exact
 from lipbook.lipschitz.semidefinite.sdp import SdpBracket, sdp_bracket
 from lipbook.lipschitz.semidefinite.sdp_proof import Multipliers
-from lipbook.lipschitz.whole_gradients import WholeGradients, whole_gradients
+from lipbook.lipschitz.sweeping.crossings import Crossings, crossings
+from lipbook.lipschitz.sweeping.inner_points import Cell, Place, cell_beside
+from lipbook.lipschitz.sweeping.line_gradients import line_gradients, norm_squares
+from lipbook.lipschitz.sweeping.plane import (
+    Plane,
+    flat_witness,
+    live_neurons,
+    plane_of,
+    used_inputs,
+)
+from lipbook.lipschitz.sweeping.recount import Recount
+from lipbook.lipschitz.sweeping.whole_gradients import WholeGradients, whole_gradients
 
 # Numbers held at once for a run of lines, small enough for the processor's cache.
 _AT_ONCE = 2**15
