@@ -291,7 +291,7 @@ def test_ascent_interrupted_or_out_of_time_is_still_a_lower_bound(monkeypatch):
 
 
 def test_a_constant_network_has_no_witness():
-    found = bracket(*random_network(1, 3, 2).parts[:2], np.zeros(3))
+    found = bracket(*random_network(1, 3, 2).parts[:2], np.zeros(3), method="product")
     assert (found.lower, found.upper, found.exact, found.witness) == (0.0, 0.0, True, None)
     assert found.gap == 0.0
 

@@ -156,6 +156,16 @@ def test_domains_are_nested(seed):
         assert np.all(np.abs(small.witness.point) <= radius * np.sqrt(3) * (1 + 1e-8))
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_with_more_inputs_than_neurons_every_pattern_occurs(seed):
+    net = random_network(seed, 9, 12)
+    found = exact_by_branching(*net.parts)
+    assert found.exact, found.basis
+    formal = pattern_upper_bound(*net.layers)
+    assert found.lower <= formal and formal == pytest.approx(found.upper, rel=3e-6)
+    assert_proved(found)
+
+
 def test_a_domain_with_no_kink_inside_is_affine():
     net = network([1, -1, 2], [10, 10, -20], [1, 2, 3])
     for domain in ((-1.0, 1.0), Ball(0.0, 1.0)):

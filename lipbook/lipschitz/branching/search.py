@@ -176,11 +176,28 @@ class Search:
             if changed:
                 children.append(cell)
             elif branch < 0:
-                self.stuck = max(self.stuck, cell.bound)
+                self._settle(cell)
             else:
                 children.extend(self._split(cell, branch))
         if children:
             self._bound(children, _ROUNDS)
+
+    def _settle(self, cell: Cell) -> None:
+        """Close a cell in which every switch is set, if a point of it is known or found."""
+        node = self.tree.nodes[cell.index]
+        if not (cell.doubtful or len(cell.points)):
+            chosen = np.array(cell.decided, dtype=np.intp)
+            found = self.finder.find(chosen, cell.signs[chosen])
+            if found.point is not None:
+                self.incumbent.offer(found.point[None], self.finder.sides(found.point[None]))
+            elif found.multipliers is not None:
+                node.emptiness = (chosen, found.multipliers)
+                node.state = EMPTY
+                return
+        if cell.bound <= self.target:
+            node.state = CLOSED
+        else:
+            self.stuck = max(self.stuck, cell.bound)
 
     def _probe(self, cell: Cell) -> tuple[int, bool]:
         """Set the switches of large impact one sign of which is impossible.
