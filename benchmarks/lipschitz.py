@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 class Measurement:
     """The rows so far, and where they go."""
 
-    def __init__(self, file: str | None, resume: bool) -> None:
+    def __init__(self, file: str | None, resume: bool, plan: str, limits: Limits) -> None:
         """Start with the rows of the file if it is to be resumed."""
         self.file = file
+        self.how = {"plan": plan, "limits": asdict(limits)}
         self.started_at = now()
         self.begin = machine(self.started_at, 0.0)
         known: list[Row] = []
@@ -91,7 +93,7 @@ class Measurement:
         duration = (now() - self.started_at).total_seconds()
         where = machine(self.started_at, duration)
         where["load_average_before"] = self.begin["load_average"]
-        where["earlier"] = self.earlier
+        where |= {**self.how, "earlier": self.earlier}
         return document(rows, {k: r.to_dict() for k, r in ratios(rows).items()}, where)
 
     def save(self) -> None:
@@ -122,11 +124,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     kind = "quick" if chosen.quick else "grid" if chosen.grid else "full"
     try:
         plan = plans.only(getattr(plans, kind)(), chosen.only)
-        measurement = Measurement(chosen.json, chosen.resume)
+        limits = LIMITS[kind] if chosen.limit is None else LIMITS[kind].within(chosen.limit)
+        measurement = Measurement(chosen.json, chosen.resume, kind, limits)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    limits = LIMITS[kind] if chosen.limit is None else LIMITS[kind].within(chosen.limit)
     measure(plan, limits, measurement)
     if chosen.json == "-":
         sys.stdout.write(dumps(measurement.contents()))

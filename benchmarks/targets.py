@@ -191,7 +191,7 @@ def _exact(table: Rows) -> dict[str, Ratio]:
     found = {
         "sort_over_sampling_m100": _time(table, "sampling-200000", "sort", one, 1000.0),
         "sort_ensemble_over_sampling_m100": _time(
-            table, "sampling-200000", "sort-ensemble", one, None
+            table, "sampling-200000", "sort-ensemble", one, 1000.0
         ),
         "sort_over_sampling_double_m100": _time(table, "sampling-double", "sort", one, None),
         "sweep_vs_sampling_m400": _time(table, "sampling-200000", "sweep", two, 1.0),

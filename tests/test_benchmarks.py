@@ -248,6 +248,8 @@ def test_a_quick_run_of_our_tools(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert rows["sort"].repetitions >= REPETITIONS and rows["sort"].cpu_seconds > 0.0
     kept = json.loads(file.read_text(encoding="utf-8"))
     assert kept["provenance"]["threads_per_tool"] == 1
+    assert kept["provenance"]["plan"] == "quick"
+    assert kept["provenance"]["limits"]["search"] == lipschitz.LIMITS["quick"].search
     assert lipschitz.main([*chosen, "--resume"]) == 0
     again, where = read(file)
     assert capsys.readouterr().err == "" and again == list(rows.values())

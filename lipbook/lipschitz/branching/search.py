@@ -18,7 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from lipbook.lipschitz.arrays import BoolArray, FloatArray
-from lipbook.lipschitz.branching.dives import dive
+from lipbook.lipschitz.branching.dives import dive_in
 from lipbook.lipschitz.branching.feasibility import ConeFinder, Finder, Multipliers
 from lipbook.lipschitz.branching.incumbents import Incumbent
 from lipbook.lipschitz.branching.node_bounds import (
@@ -123,7 +123,7 @@ class Search:
                     return "the node budget is spent"
                 if self.expanded >= self.dives_at:
                     self.dives_at *= 2
-                    dive(self.heap[0][2], self.switches, self.finder, self.incumbent, self.options)
+                    self._offer(dive_in(self.heap[0][2], self.switches, self.finder, self.options))
                 self._expand(self._taken())
                 self._show()
         except KeyboardInterrupt:
@@ -182,6 +182,12 @@ class Search:
         if children:
             self._bound(children, _ROUNDS)
 
+    def _offer(self, points: list[FloatArray]) -> None:
+        """Look at the gradients at these points."""
+        if points:
+            stack = np.array(points)
+            self.incumbent.offer(stack, self.finder.sides(stack))
+
     def _settle(self, cell: Cell) -> None:
         """Close a cell in which every switch is set, if a point of it is known or found."""
         node = self.tree.nodes[cell.index]
@@ -189,7 +195,7 @@ class Search:
             chosen = np.array(cell.decided, dtype=np.intp)
             found = self.finder.find(chosen, cell.signs[chosen])
             if found.point is not None:
-                self.incumbent.offer(found.point[None], self.finder.sides(found.point[None]))
+                self._offer([found.point])
             elif found.multipliers is not None:
                 node.emptiness = (chosen, found.multipliers)
                 node.state = EMPTY

@@ -108,7 +108,7 @@ class Program:
         np.add(self.inputs.pull(alpha, p), across, out=image[:, :d])
         back = self.mean.mT @ p
         np.add(self.outputs.pull(self.spread / t, q), back, out=image[:, d:])
-        value = np.einsum("km,km->k", alpha, inner) + np.einsum("kdr,kdr->k", p, across)
+        value = np.vecdot(alpha, inner) + np.vecdot(p, across).sum(axis=1)
         return value, image, t
 
     def quotient(self, factor: FloatArray, t: FloatArray) -> FloatArray:

@@ -42,7 +42,7 @@ class _State:
         value: F(Z), (K,).
         residual: M(t)Z/F(Z) − Z times the stride, (K, n, r): the power step.
         t: multipliers at Z, (K, m).
-        moves: recent changes of Z, (K, memory, nr); 0 where there is none.
+        drifts: recent changes of Z + residual, (K, memory, nr); 0 where there is none.
         turns: the changes of the residual that went with them, turned round, (K, memory, nr).
         step: the share of the proposed step to take, (K,).
         look: the residual at which λ_max is computed next, (K,).
@@ -53,7 +53,7 @@ class _State:
     value: FloatArray
     residual: FloatArray
     t: FloatArray
-    moves: FloatArray
+    drifts: FloatArray
     turns: FloatArray
     step: FloatArray
     look: FloatArray
@@ -66,8 +66,14 @@ class _State:
 
 def unit(factor: FloatArray) -> FloatArray:
     """Return Z scaled to ‖Z‖_F² = 2; 0 stays 0."""
-    size = np.einsum("knr,knr->k", factor, factor)
+    size = _squares(factor)
     return factor * np.sqrt(2.0 / np.where(size > 0.0, size, 1.0))[:, None, None]
+
+
+def _squares(factor: FloatArray) -> FloatArray:
+    """Return ‖Z‖_F², (K,)."""
+    flat = factor.reshape(len(factor), -1)
+    return np.asarray(np.vecdot(flat, flat))
 
 
 def _at(problem: Program, factor: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -80,25 +86,23 @@ def _at(problem: Program, factor: FloatArray) -> tuple[FloatArray, FloatArray, F
 def _start(problem: Program, factor: FloatArray) -> _State:
     factor = unit(factor)
     size, length = len(factor), factor[0].size
-    moves, turns = np.zeros((2, size, _MEMORY, length))
+    drifts, turns = np.zeros((2, size, _MEMORY, length))
     value, residual, t = _at(problem, factor)
     look = np.full(size, _FIRST_LOOK)
     member = np.arange(size)
-    return _State(factor, value, residual, t, moves, turns, np.ones(size), look, member)
+    return _State(factor, value, residual, t, drifts, turns, np.ones(size), look, member)
 
 
 def _proposal(state: _State) -> FloatArray:
-    """Return the extrapolated step: f + Σγ_i(move_i − turn_i), γ least squares of f by turns."""
-    size = len(state.factor)
-    residual = state.residual.reshape(size, -1, 1)
-    transposed = state.turns.mT
-    gram = state.turns @ transposed
+    """Return the extrapolated step: f + Σγ_i drift_i, γ least squares of f by turns."""
+    residual = state.residual.reshape(len(state.factor), -1, 1)
+    gram = state.turns @ state.turns.mT
     # Slightly regularised: turns may be missing or nearly dependent.
-    ridge = 1e-12 * np.einsum("kii->k", gram) + 1e-290
-    gram += ridge[:, None, None] * _IDENTITY
+    diagonal = gram.diagonal(axis1=1, axis2=2).sum(axis=1)
+    gram += (1e-12 * diagonal + 1e-290)[:, None, None] * _IDENTITY
     share = np.linalg.solve(gram, state.turns @ residual)
-    step = residual + state.moves.mT @ share - transposed @ share
-    return (state.step[:, None] * step[..., 0]).reshape(state.factor.shape)
+    step = (state.drifts.mT @ share).reshape(state.factor.shape) + state.residual
+    return state.step[:, None, None] * step
 
 
 def _advance(problem: Program, state: _State, slot: int) -> None:
@@ -112,14 +116,15 @@ def _advance(problem: Program, state: _State, slot: int) -> None:
         downhill = ~uphill
         remembered = state.turns[downhill].any(axis=(1, 2))
         state.step[downhill] *= np.where(remembered, 1.0, 0.5)
-        state.turns[downhill], state.moves[downhill] = 0.0, 0.0
+        state.turns[downhill], state.drifts[downhill] = 0.0, 0.0
         for kept, found in ((state.factor, factor), (state.value, value), (state.t, t)):
             found[downhill] = kept[downhill]
         residual[downhill] = state.residual[downhill]
-    state.moves[:, slot] = (factor - state.factor).reshape(size, -1)
-    state.turns[:, slot] = (state.residual - residual).reshape(size, -1)
+    turn = state.residual - residual
+    state.drifts[:, slot] = (factor - state.factor - turn).reshape(size, -1)
+    state.turns[:, slot] = turn.reshape(size, -1)
     state.factor, state.value, state.residual, state.t = factor, value, residual, t
-    state.step = np.minimum(np.where(uphill, 2.0, 1.0) * state.step, 1.0)
+    state.step = np.minimum(state.step * (1.0 + uphill), 1.0)
 
 
 class Best:
@@ -187,7 +192,7 @@ def climb(
 
 def _looked_at(problem: Program, state: _State, best: Best, target: float) -> BoolArray:
     """Compute the gaps of members whose residual has come down; return who is to go on."""
-    size = np.sqrt(np.einsum("knr,knr->k", state.residual, state.residual))
+    size = np.sqrt(_squares(state.residual))
     stuck = (size < _IDLE) | (state.step < _SHORTEST) | ~(state.value > 0.0)
     due = stuck | (size < state.look)
     if 4 * due.sum() < due.size:  # one look at many is cheaper than many looks
@@ -195,6 +200,6 @@ def _looked_at(problem: Program, state: _State, best: Best, target: float) -> Bo
     best.learn(problem, state, due)
     gap = best.gap(state.member)
     starved = gap > _STARVED * size
-    state.look = np.where(due, size * np.clip(1.5 * target / gap, 0.1, 0.7), state.look)
+    state.look = np.where(due, size * np.clip(1.5 * target / gap, 0.35, 0.7), state.look)
     going: BoolArray = ~due | ((gap > target) & ~stuck & ~starved)
     return going
