@@ -18,6 +18,7 @@ from tqdm import tqdm
 from lipbook.gradients import Buffers, risk_and_gradient
 from lipbook.losses import Loss, get_loss
 from lipbook.networks import BLOCKS, Ensemble
+from lipbook.rate_caps import DescentState, RateCap
 from lipbook.schedules import Schedule
 
 # A network counts as diverged once its risk is not a number or has grown by this factor.
@@ -34,7 +35,7 @@ class TrainingRun:
 
     Attributes:
         ensemble: the networks at the end; a diverged one as it was when it was stopped.
-        learning_rates: α_t, (T, K).
+        learning_rates: α_t, (T, K), as they were used.
         risk: R(Θ_t), (T+1, K); NaN once a network has diverged.
         gradient_norm: ‖∇R(Θ_t)‖, (T+1, K).
         mass: S_t = Σ_{s<t} α_s, (T+1, K); nothing is added after a divergence.
@@ -47,7 +48,7 @@ class TrainingRun:
         product_bound: L_σ‖A‖_op‖W‖_op at the recorded steps, (S, K), rounded to nearest.
         diverged_at: the first step with no usable risk, (K,); −1 where training stayed finite.
         loss: φ.
-        schedules: one per network.
+        schedules: one per network; where a cap was set, its rates are upper bounds of α_t.
     """
 
     ensemble: Ensemble
@@ -101,6 +102,7 @@ def train(
     *,
     loss: str | Loss = "mse",
     huber_delta: float = 1.0,
+    cap: RateCap | None = None,
     steps: Sequence[int] | np.ndarray | None = None,
     on_divergence: str = "raise",
     progress: bool | None = None,
@@ -115,6 +117,7 @@ def train(
         n_steps: T ≥ 1.
         loss: "mse" (half the mean squared error), "huber", or a `Loss`.
         huber_delta: δ of "huber", in the unit of the targets.
+        cap: lowers the schedule's rate where it is above what the cap allows for the step.
         steps: at which steps to keep checkpoints; 0 and T are added. By default 40 of them, even in
             log(1 + t).
         on_divergence: "raise" a `DivergenceError`, or "record" the step, stop that network and go
@@ -140,7 +143,7 @@ def train(
         )
     kept = _steps_to_keep(steps, n_steps)
     rates = np.stack([schedule.rates(n_steps) for schedule in listed], axis=1)
-    descent = _Descent(ensemble, x, y, get_loss(loss, huber_delta), rates)
+    descent = _Descent(ensemble, x, y, get_loss(loss, huber_delta), rates, cap)
     shown = sys.stderr.isatty() if progress is None else progress
     for step in tqdm(range(n_steps + 1), disable=not shown, desc="training", leave=False):
         if step in kept:
@@ -199,9 +202,15 @@ class _Descent:
     """The state of one training loop: the moving weights and what has been recorded of them."""
 
     def __init__(
-        self, start: Ensemble, x: Tensor, y: Tensor, loss: Loss, rates: np.ndarray
+        self,
+        start: Ensemble,
+        x: Tensor,
+        y: Tensor,
+        loss: Loss,
+        rates: np.ndarray,
+        cap: RateCap | None,
     ) -> None:
-        self.start, self.x, self.y, self.loss = start, x, y, loss
+        self.start, self.x, self.y, self.loss, self.cap = start, x, y, loss, cap
         self.moving = start.clone()
         self.buffers = Buffers.make(start, len(x))
         like = start.hidden_bias
@@ -211,6 +220,7 @@ class _Descent:
         self.block_norms = like.new_full((n_records, start.size, len(BLOCKS)), torch.nan)
         self.diverged_at = torch.full((start.size,), -1, device=like.device)
         self.checkpoints: dict[int, Ensemble] = {}
+        self.mass = like.new_zeros(start.size)
 
     def keep_checkpoint(self, step: int) -> None:
         self.checkpoints[step] = self.moving.clone()
@@ -230,8 +240,33 @@ class _Descent:
             self.rates[step:, stopped] = 0.0
             newly = int(stopped.nonzero()[0])
         if step < len(self.rates):
+            if self.cap is not None:
+                self._lower_rates(step, gradient)
+            self.mass += self.rates[step]
             self._move(gradient, self.rates[step])
         return newly
+
+    def _lower_rates(self, step: int, gradient: dict[str, Tensor]) -> None:
+        assert self.cap is not None
+        state = DescentState(
+            step=step,
+            ensemble=self.moving,
+            gradient=gradient,
+            block_norms=self.block_norms[step],
+            risk=self.risk[step],
+            first_risk=self.risk[0],
+            first_norm=self.start.parameter_norm(),
+            mass=self.mass,
+        )
+        allowed = torch.minimum(self.rates[step], self.cap(state))
+        # A stopped network keeps its rate 0, whatever its gradient is.
+        running = self.diverged_at < 0
+        if not bool((allowed[running] >= 0).all()):
+            raise ValueError(
+                "`cap` must return rates that are at least 0. "
+                f"Got {allowed[running].min().item():g} at step {step}. Return 0 to stop."
+            )
+        self.rates[step] = torch.where(running, allowed, torch.zeros_like(allowed))
 
     def _move(self, gradient: dict[str, Tensor], rates: Tensor) -> None:
         for name, block in zip(BLOCKS, self.moving.blocks(), strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from lipschitz_oracles import random_network
 
 import lipbook.lipschitz.ascent as ascent_module
 from lipbook.lipschitz import Ball, ascent_lower_bound, exact_by_branching
@@ -12,7 +13,6 @@ from lipbook.lipschitz.branching.dives import dive_points
 from lipbook.lipschitz.jacobians import gradient_norms_lower
 from lipbook.lipschitz.problem import Options, Problem, checked_problem
 from lipbook.lipschitz.regions import drawn_points
-from lipschitz_oracles import random_network
 
 DOMAINS = [None, (-0.5, 0.7), Ball(0.2, 0.9)]
 

@@ -6,7 +6,7 @@ import torch
 
 from lipbook.activations import ACTIVATIONS
 from lipbook.gradients import risk_and_gradient
-from lipbook.losses import Huber, MeanSquaredError
+from lipbook.losses import Huber, MeanSquaredError, get_loss
 from lipbook.networks import BLOCKS, gaussian_ensemble
 from lipbook.schedules import make_schedule
 from lipbook.training import DivergenceError, log_steps, train
@@ -181,3 +181,63 @@ def test_training_on_cuda_agrees_with_the_cpu():
     cpu = train(start, x, y, schedule, 40)
     gpu = train(start.to(device="cuda"), x.cuda(), y.cuda(), schedule, 40)
     np.testing.assert_allclose(cpu.risk, gpu.risk, rtol=1e-9)
+
+
+# Rate caps -----------------------------------------------------------------------------------
+
+
+def capped_problem():
+    x, y = problem()
+    return x, y, gaussian_ensemble(5, 2, seeds=(0, 1), activation="tanh")
+
+
+def test_a_cap_lowers_the_rates_and_never_raises_them():
+    x, y, ensemble = capped_problem()
+    schedule = make_schedule("constant", 0.2, n_steps=30)
+    seen = []
+
+    def cap(state):
+        seen.append((state.step, state.mass.clone(), state.risk.clone()))
+        return 0.1 / state.gradient_norm
+
+    free = train(ensemble, x, y, schedule, 30)
+    capped = train(ensemble, x, y, schedule, 30, cap=cap)
+    expected = np.minimum(0.2, 0.1 / capped.gradient_norm[:-1])
+    np.testing.assert_allclose(capped.learning_rates, expected, rtol=1e-12)
+    assert (capped.learning_rates < 0.2).any() and (capped.learning_rates == 0.2).any()
+    assert [step for step, _, _ in seen] == list(range(30))
+    np.testing.assert_allclose(np.stack([m for _, m, _ in seen]), capped.mass[:-1])
+    np.testing.assert_array_equal(np.stack([r for _, _, r in seen]), capped.risk[:-1])
+    assert (free.learning_rates == 0.2).all()
+
+
+def test_a_cap_sees_the_weights_of_the_step_and_the_start():
+    x, y, ensemble = capped_problem()
+    schedule = make_schedule("constant", 0.2, n_steps=5)
+
+    def cap(state):
+        torch.testing.assert_close(state.first_norm, ensemble.parameter_norm())
+        assert (state.first_risk == state.risk).all() == (state.step == 0)
+        again, gradient = risk_and_gradient(state.ensemble, x, y, get_loss("mse"))
+        torch.testing.assert_close(again, state.risk)
+        torch.testing.assert_close(dict(gradient), dict(state.gradient))
+        return torch.full_like(state.risk, np.inf)
+
+    train(ensemble, x, y, schedule, 5, cap=cap)
+
+
+@pytest.mark.parametrize("bad", [-1.0, np.nan])
+def test_a_cap_must_not_be_negative(bad):
+    x, y, ensemble = capped_problem()
+    schedule = make_schedule("constant", 0.2, n_steps=5)
+    with pytest.raises(ValueError, match=r"`cap` must return rates that are at least 0. Got .* 0"):
+        train(ensemble, x, y, schedule, 5, cap=lambda state: torch.full_like(state.risk, bad))
+
+
+def test_a_stopped_network_keeps_rate_zero_under_a_cap():
+    x, y, ensemble = capped_problem()
+    schedule = make_schedule("constant", 1e6, n_steps=40)
+    free = torch.tensor([np.inf, 1e-9], dtype=torch.float64)
+    run = train(ensemble, x, y, schedule, 40, cap=lambda state: free, on_divergence="record")
+    assert run.diverged.tolist() == [True, False]
+    assert (run.learning_rates[run.diverged_at[0] :, 0] == 0.0).all()
