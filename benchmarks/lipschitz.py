@@ -70,13 +70,12 @@ class Measurement:
         if resume and file and Path(file).exists():
             known, where = read(Path(file))
             self.earlier = [*where.pop("earlier", []), where]
-        self.rows = {
-            (row.tool, row.case): row for row in known if not row.status.startswith(NOT_FINAL)
-        }
+        self.rows = {(row.tool, row.case): row for row in known}
 
     def jobs(self, tool: str, cases: Sequence[Case]) -> list[Job]:
         """Return what is left to do, with the time to sample where that is another tool's."""
-        left = [case for case in cases if (tool, case) not in self.rows]
+        known = {case: self.rows.get((tool, case)) for case in cases}
+        left = [c for c, row in known.items() if not row or row.status.startswith(NOT_FINAL)]
         if tool != "sampling-matched":
             return [Job(case) for case in left]
         ascents = [(case, self.rows.get(("ascent", case))) for case in left]

@@ -220,7 +220,7 @@ def test_an_interrupted_search_returns_a_proved_bracket(monkeypatch, after, erro
 
 
 @pytest.mark.parametrize("after", [4, 40])
-@pytest.mark.parametrize("method", ["add", "_forget", "_look", "_bound"])
+@pytest.mark.parametrize("method", ["add", "_forget", "_keep", "_bound"])
 def test_an_interrupt_may_strike_anywhere(monkeypatch, method, after):
     net = random_network(3, 24, 4)
     truth = exact_by_branching(*net.parts)

@@ -15,7 +15,6 @@ closes to one float64.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -164,12 +163,12 @@ def _on_interval(
     lower = down(np.ldexp(down(np.maximum(down(largest, k + 2) - error, 0.0), 1), e), 1)
     # nextafter, not `up`: a positive bound that underflows to 0 here must stay positive.
     upper = np.nextafter(np.ldexp(up(up(largest, k + 2) + error, 1), e), np.inf)
-    for i in range(weight.shape[0]):
-        if not is_exact(lower[i], upper[i], rel_gap) and k * order.shape[1] <= LARGEST_EXACT_SUM:
+    if k * order.shape[1] <= LARGEST_EXACT_SUM:
+        for i in np.flatnonzero(~(upper <= (1.0 + rel_gap) * lower)):
             lower[i], upper[i], cell[i] = largest_slope(
                 weight[i], output[i], kink_slopes, order[i], wanted[i]
             )
-    location = np.array([_inside(p, int(c), ends) for p, c in zip(points, cell, strict=True)])
+    location = _inside(points, cell, ends)
     return SteepestCells(ExactConstants(lower, upper, location), cell, order)
 
 
@@ -221,18 +220,24 @@ def _slopes(
     return slopes, error, (w_exponent[:, 0] + a_exponent[:, 0, 0]).astype(np.intp)
 
 
-def _inside(points: FloatArray, cell: int, ends: Ends) -> float:
-    """Return a point inside the cell that has `cell` breakpoints on its left, rounded."""
+def _inside(points: FloatArray, cell: IntArray, ends: Ends) -> FloatArray:
+    """Return a point inside the cell that has `cell` breakpoints on its left, rounded, (K,)."""
     largest = float(np.finfo(np.float64).max)
-    left = min(max(float(points[cell - 1]), -largest), largest) if cell > 0 else -math.inf
-    right = min(max(float(points[cell]), -largest), largest) if cell < points.size else math.inf
+    n, index = points.shape[1], np.arange(len(points))
+    left = np.where(cell > 0, points[index, cell - 1], -np.inf)
+    right = np.where(cell < n, points[index, np.minimum(cell, n - 1)], np.inf)
+    # A breakpoint beyond the largest number is at that number for whoever looks for a point.
+    left = np.where(cell > 0, np.clip(left, -largest, largest), left)
+    right = np.where(cell < n, np.clip(right, -largest, largest), right)
     if ends is not None:
-        left, right = max(left, ends[0]), min(right, ends[1])
-    if left == -math.inf:
-        return min(right, max(right - max(1.0, abs(right)), -largest)) if right < math.inf else 0.0
-    if right == math.inf:
-        return min(left + max(1.0, abs(left)), largest)
-    return 0.5 * left + 0.5 * right
+        left, right = np.maximum(left, ends[0]), np.minimum(right, ends[1])
+    unbounded = (np.isneginf(left), np.isposinf(right))
+    with np.errstate(over="ignore", invalid="ignore"):
+        below = np.minimum(right, np.maximum(right - np.maximum(1.0, np.abs(right)), -largest))
+        above = np.minimum(left + np.maximum(1.0, np.abs(left)), largest)
+        middle = 0.5 * left + 0.5 * right
+    choices = [unbounded[0] & unbounded[1], unbounded[0], unbounded[1]]
+    return np.select(choices, [np.zeros_like(left), below, above], middle)
 
 
 def cell_pattern(weight: FloatArray, bias: FloatArray, order: IntArray, cell: int) -> BoolArray:

@@ -14,6 +14,7 @@ points are looked at again by whoever takes a gradient there, multipliers by `em
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +61,7 @@ class Finding:
 
 
 UNDECIDED = Finding()
+Question = Callable[[int, float], Finding]
 
 
 class ConeFinder:
@@ -90,12 +92,30 @@ class ConeFinder:
 
     def find(self, chosen: IntArray, signs: FloatArray) -> Finding:
         """Look at the cell where the chosen switches (f,) have these signs (f,)."""
-        f, height = chosen.size, self.rows.shape[1] + 1
-        system = np.empty((height, f + len(self.always)))
+        return self._solved(self._system(chosen, signs), chosen)
+
+    def questions(self, chosen: IntArray, signs: FloatArray) -> Question:
+        """Return what looks at a cell where one more switch has a sign: find(switch, sign)."""
+        f = chosen.size
+        system = self._system(np.append(chosen, 0), np.append(signs, 1.0))
+
+        def find(switch: int, sign: float) -> Finding:
+            system[:-1, f] = sign * self.rows[switch]
+            return self._solved(system, np.append(chosen, switch))
+
+        return find
+
+    def _system(self, chosen: IntArray, signs: FloatArray) -> FloatArray:
+        """Return the rows of C, and 1 for each, as columns."""
+        f = chosen.size
+        system = np.empty((self.rows.shape[1] + 1, f + len(self.always)))
         system[:-1, :f] = (signs[:, None] * self.rows[chosen]).T
         system[:-1, f:] = self.always.T
         system[-1] = 1.0
-        target = np.zeros(height)
+        return system
+
+    def _solved(self, system: FloatArray, chosen: IntArray) -> Finding:
+        f, target = chosen.size, np.zeros(len(system))
         target[-1] = 1.0
         solved = _nnls(system, target)
         if solved is None:
@@ -138,6 +158,10 @@ class BallFinder:
             elsewhere = self.anywhere.find(chosen, signs)
             return UNDECIDED if elsewhere.multipliers is None else elsewhere
         return Finding(multipliers=Multipliers(u / self.sizes[chosen], np.zeros(0)))
+
+    def questions(self, chosen: IntArray, signs: FloatArray) -> Question:
+        """Return what looks at a cell where one more switch has a sign: find(switch, sign)."""
+        return lambda switch, sign: self.find(np.append(chosen, switch), np.append(signs, sign))
 
     def _nearest(
         self, rows: FloatArray, offsets: FloatArray

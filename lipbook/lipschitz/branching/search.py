@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lipbook.lipschitz.arrays import BoolArray, FloatArray
+from lipbook.lipschitz.arrays import FloatArray
 from lipbook.lipschitz.branching.dives import dive_in
 from lipbook.lipschitz.branching.feasibility import ConeFinder, Finder, Multipliers
 from lipbook.lipschitz.branching.incumbents import Incumbent
@@ -27,7 +27,7 @@ from lipbook.lipschitz.branching.node_bounds import (
     root_suggestion,
     set_jacobians,
 )
-from lipbook.lipschitz.branching.open_cells import Cell, clear_sides
+from lipbook.lipschitz.branching.open_cells import CLEAR, Cell, clear_sides
 from lipbook.lipschitz.branching.switches import Switches
 from lipbook.lipschitz.branching.tree import CLOSED, EMPTY, OPEN, SPLIT, Tree
 from lipbook.lipschitz.problem import Options
@@ -216,13 +216,20 @@ class Search:
         order = order[cell.signs[order] == 0.0][:_PROBED]
         branch, changed = -1, False
         seen = {sign: np.asarray((cell.sides == sign).any(axis=0)) for sign in (1, -1)}
+        decided = np.array(cell.decided, dtype=np.intp)
+        ask, points = self.finder.questions(decided, cell.signs[decided]), []
         for switch in order.tolist():
             refuted = {}
             for sign in (1, -1):
                 if not seen[sign][switch]:
-                    found = self._look(cell, switch, sign, seen)
-                    if found is not None:
-                        refuted[sign] = found
+                    found = ask(switch, sign)
+                    if found.multipliers is not None:
+                        refuted[sign] = found.multipliers
+                    if found.point is not None:
+                        points.append(found.point)
+                        distances = self.finder.sides(found.point[None])[0]
+                        for each in (1, -1):
+                            seen[each] |= distances * each > CLEAR
             if refuted:
                 self._set(cell, switch, refuted)
                 changed = True
@@ -230,25 +237,17 @@ class Search:
                 branch = switch
             if cell.index < 0:
                 break
+        self._keep(cell, points)
         return branch, changed
 
-    def _look(
-        self, cell: Cell, switch: int, sign: int, seen: dict[int, BoolArray]
-    ) -> Multipliers | None:
-        """Return multipliers against this sign in the cell; a point that has it joins the cell."""
-        chosen = np.array([*cell.decided, switch], dtype=np.intp)
-        signs = np.append(cell.signs[cell.decided], float(sign))
-        found = self.finder.find(chosen, signs)
-        if found.point is not None:
-            point = found.point[None]
-            distances = self.finder.sides(point)
-            sides = clear_sides(distances)
-            cell.points = np.concatenate([cell.points, point])
-            cell.sides = np.concatenate([cell.sides, sides])
-            for each in (1, -1):
-                seen[each] |= sides[0] == each
-            self.incumbent.offer(point, distances)
-        return found.multipliers
+    def _keep(self, cell: Cell, points: list[FloatArray]) -> None:
+        """Let points of the cell join it, and look at the gradients there."""
+        if points:
+            stack = np.array(points)
+            distances = self.finder.sides(stack)
+            cell.points = np.concatenate([cell.points, stack])
+            cell.sides = np.concatenate([cell.sides, clear_sides(distances)])
+            self.incumbent.offer(stack, distances)
 
     def _set(self, cell: Cell, switch: int, refuted: dict[int, Multipliers]) -> None:
         """Split a cell into an empty one and one that takes its place, or into two empty ones."""

@@ -159,6 +159,7 @@ def best_multipliers(
     start: FloatArray | None = None,
     target: float = GAP,
     stop: Callable[[], bool] | None = None,
+    rows: Rows | None = None,
 ) -> Suggestion:
     """Minimise λ_max(M(t)) over multipliers t > 0, up to a relative `target`.
 
@@ -174,12 +175,13 @@ def best_multipliers(
         target: stop at this gap.
         stop: asked before every step whether to end now; if given, Ctrl-C ends the search too, and
             the best so far is returned.
+        rows: what `scaled_rows` returns of W and A, if it is known already.
 
     Returns:
         The `Suggestion`.
     """
     batch, width = centre.shape[:-1], centre.shape[-1]
-    rows = _flat(scaled_rows(weight, output))
+    rows = _flat(scaled_rows(weight, output) if rows is None else rows)
     c, h, _ = coefficients(rows, centre.reshape(-1, width), half_width.reshape(-1, width))
     inputs, outputs = _Basis(rows.weight), _Basis(rows.output)
     problem, ratio, moving = program(inputs.rows, outputs.rows, c, h)

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +74,11 @@ class Rows:
     size: IntArray
     live: BoolArray
 
+    @cached_property
+    def lengths(self) -> FloatArray:
+        """Return upper bounds of ‖ŵ_i‖‖â_i‖ before the rounding of the product, (..., m)."""
+        return norm_upper(self.weight) * norm_upper(self.output)
+
 
 def scaled_rows(weight: FloatArray, output: FloatArray) -> Rows:
     """Return the rows of W (..., m, d) and the columns of A (..., k, m), scaled."""
@@ -89,6 +95,7 @@ def relaxation_upper(
     centre: FloatArray,
     half_width: FloatArray,
     multiplier: FloatArray,
+    rows: Rows | None = None,
 ) -> FloatArray:
     """Bound λ_max(M(t)) from above, hence ‖A·diag(s)·W‖_op for all s_i ∈ [c_i − h_i, c_i + h_i].
 
@@ -101,13 +108,14 @@ def relaxation_upper(
         centre: c, (..., m), finite.
         half_width: h ≥ 0, (..., m), finite.
         multiplier: t, (..., m); without influence where h is 0.
+        rows: what `scaled_rows` returns of W and A, if it is known already.
 
     Returns:
         The bounds, (...), rounded up; 0 where no neuron counts.
     """
     if centre.size == 0:
         return np.zeros(centre.shape[:-1])
-    rows = scaled_rows(weight, output)
+    rows = scaled_rows(weight, output) if rows is None else rows
     tau = _cut(multiplier, rows.lean)
     mean, spread, e = coefficients(rows, centre, half_width)
     matrix, error = _matrix(rows, mean, spread * tau, spread / tau)
@@ -122,6 +130,7 @@ def relaxation_lower(
     centre: FloatArray,
     half_width: FloatArray,
     factor: FloatArray,
+    rows: Rows | None = None,
 ) -> FloatArray:
     """Bound the least λ_max(M(t)) over all t from below, whatever Z = (P; Q) is given.
 
@@ -135,19 +144,19 @@ def relaxation_lower(
         centre: c, (..., m), finite.
         half_width: h ≥ 0, (..., m), finite.
         factor: Z, (..., d + k, r).
+        rows: what `scaled_rows` returns of W and A, if it is known already.
 
     Returns:
         The bounds ≥ 0, (...), rounded down.
     """
-    rows = scaled_rows(weight, output)
+    rows = scaled_rows(weight, output) if rows is None else rows
     mean, spread, e = coefficients(rows, centre, half_width)
     d, (n, rank) = weight.shape[-1], factor.shape[-2:]
     sizes = frobenius_upper(factor[..., :d, :]) * frobenius_upper(factor[..., d:, :])
     inner, outer = rows.weight @ factor[..., :d, :], rows.output @ factor[..., d:, :]
     value = (spread * vector_norm(inner) * vector_norm(outer)).sum(axis=-1)
     value = value + (mean * np.einsum("...mr,...mr->...m", inner, outer)).sum(axis=-1)
-    lengths = norm_upper(rows.weight) * norm_upper(rows.output)
-    path = ((spread + np.abs(mean)) * lengths).sum(axis=-1) * sizes
+    path = ((spread + np.abs(mean)) * rows.lengths).sum(axis=-1) * sizes
     error = gamma(mean.shape[-1] + n + 2 * rank + 24) * path + _LOST
     usable = (sizes > 0.0) & np.isfinite(sizes)
     bound = np.maximum(value - up(error, 2), 0.0) / np.where(usable, sizes, 1.0)
@@ -191,8 +200,7 @@ def _matrix(
     matrix[..., :d, d:], matrix[..., d:, :d] = cross, np.swapaxes(cross, -1, -2)
     width = mean.shape[-1]
     traces = np.maximum(np.trace(first, axis1=-2, axis2=-1), np.trace(last, axis1=-2, axis2=-1))
-    lengths = norm_upper(rows.weight) * norm_upper(rows.output)
-    path = (np.abs(mean) * lengths).sum(axis=-1)
+    path = (np.abs(mean) * rows.lengths).sum(axis=-1)
     return matrix, gamma(width + 2) * up(traces + path, 2 * width + d + k + 8)
 
 

@@ -35,7 +35,12 @@ from lipbook.lipschitz.product import product_upper_bound, slope_bounds
 from lipbook.lipschitz.results import Certificate, LipschitzBracket, is_exact
 from lipbook.lipschitz.rounding import norm_upper, up
 from lipbook.lipschitz.semidefinite.multipliers import GAP, best_multipliers
-from lipbook.lipschitz.semidefinite.relaxation import relaxation_lower, relaxation_upper
+from lipbook.lipschitz.semidefinite.relaxation import (
+    Rows,
+    relaxation_lower,
+    relaxation_upper,
+    scaled_rows,
+)
 from lipbook.lipschitz.semidefinite.row_basis import in_row_basis
 from lipbook.lipschitz.semidefinite.sdp_proof import Multipliers, room_for_check
 from lipbook.lipschitz.slope_intervals import centred_interval, slope_intervals
@@ -225,9 +230,10 @@ def _solve(
     stop: Callable[[], bool] | None = None,
 ) -> tuple[float, float, FloatArray]:
     """Return lower ≤ min over t of λ_max(M(t)) ≤ upper, and the t of `upper`."""
-    found = best_multipliers(weight, output, centre, half_width, target=target, stop=stop)
-    lower = float(relaxation_lower(weight, output, centre, half_width, found.factor))
-    upper = _upper(weight, output, centre, half_width, found.multiplier)
+    layers, rows = (weight, output, centre, half_width), scaled_rows(weight, output)
+    found = best_multipliers(*layers, target=target, stop=stop, rows=rows)
+    lower = float(relaxation_lower(*layers, found.factor, rows))
+    upper = _upper(*layers, found.multiplier, rows)
     upper *= 1.0 + room_for_check(len(weight), weight.shape[1] + len(output))
     return min(lower, upper), upper, found.multiplier
 
@@ -238,6 +244,7 @@ def _upper(
     centre: FloatArray,
     half_width: FloatArray,
     multiplier: FloatArray,
+    rows: Rows | None = None,
 ) -> float:
     """Return `relaxation_upper`; in fewer coordinates where there are many more than neurons."""
     width = len(weight)
@@ -251,7 +258,7 @@ def _upper(
         bound = _upper(weight, short.T, centre, half_width, multiplier)
         lost = slopes * norm_upper(weight) * missing
     else:
-        return float(relaxation_upper(weight, output, centre, half_width, multiplier))
+        return float(relaxation_upper(weight, output, centre, half_width, multiplier, rows))
     # Each product may lose half of the smallest number to underflow.
     rest = up(lost.sum(), width + 3) + width * 2.0**-1074
     return float(up(stretch * bound + rest, 2))
