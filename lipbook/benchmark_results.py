@@ -7,8 +7,9 @@ here.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ import pandas as pd
 SCHEMA = 1
 # Two ends of a bracket that agree so well are one number.
 CLOSED = 2e-6
+# The relative gap at which each stops: our searches for multipliers and for the constant, and the
+# solvers by the defaults of cvxpy or, where it sets none, their own.
+STOPS = {"multipliers": 1e-4, "constant": 1e-6, "CVXOPT": 1e-6, "CLARABEL": 1e-8, "SCS": 1e-5}
 # Short names of the tools; the others keep theirs. Ours first.
 OURS = {
     "sdp": "SDP, ours",
     "auto": "exact, ours",
     "sort": "sort, ours",
+    "sort-ensemble": "sort, ours, one of 100",
     "sweep": "sweep, ours",
     "branch": "branch, ours",
     "enclosure": "enclosure, ours",
@@ -74,6 +79,7 @@ class Curve:
         x: sizes, or whatever stands on the horizontal axis, (n,).
         y: the numbers, (n,).
         stopped: the first place (x, y) without an answer, or None.
+        sizes: of the networks, where they do not stand on the horizontal axis, (n,).
     """
 
     tool: str
@@ -83,6 +89,7 @@ class Curve:
     x: np.ndarray
     y: np.ndarray
     stopped: tuple[float, float] | None = None
+    sizes: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -218,7 +225,8 @@ def networks(rows: pd.DataFrame, widths: Sequence[int] | None, random: bool = Tr
 def curves(rows: pd.DataFrame, along: str, column: str = "seconds") -> dict[str, Curve]:
     """Return, for each tool, the medians of a column over the networks of each size.
 
-    A size counts as answered if every network of that size got an answer.
+    A size counts as answered if every network of that size got an answer; a line stops at the first
+    that does not, at the longest time after which one of its networks was given up.
 
     Args:
         rows: of networks that differ in one size and in the seed.
@@ -254,12 +262,12 @@ def prices(rows: pd.DataFrame) -> dict[str, Curve]:
         rows: of networks that differ in width and seed.
 
     Returns:
-        {tool: Curve}, x the times in seconds, y the ratios.
+        {tool: Curve}, x the times in seconds, y the ratios, sizes the widths.
     """
     closed = is_closed(rows).groupby(rows["m"]).transform("all")
     times, ratios = curves(rows[closed], "m"), curves(rows[closed], "m", "ratio")
     return {
-        tool: Curve(tool, each.words, each.what, each.ours, each.y, ratios[tool].y)
+        tool: replace(each, x=each.y, y=ratios[tool].y, stopped=None, sizes=each.x)
         for tool, each in times.items()
     }
 
@@ -287,19 +295,40 @@ def hardness(rows: pd.DataFrame) -> list[Hardness]:
     return found
 
 
-def reach(rows: pd.DataFrame) -> dict[int, tuple[int, int]]:
-    """Return how wide networks may be whose constants were all found, for each number of inputs.
+def reach(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return how far the search for the constant got, for each number of inputs.
 
     Args:
         rows: of random networks.
 
     Returns:
-        {d: (largest width up to which every constant is known, or 0; largest width tried)}.
+        Indexed by d: `known`, the largest width up to which every constant is known, or 0; `tried`,
+        the largest; `open_at`, the least width at which one is not, or 0; `found` of `asked`, how
+        many are known there.
     """
-    tried = rows[rows["tool"] == "auto"]
     found = {}
-    for inputs, group in tried.groupby("d"):
-        known = is_closed(group).groupby(group["m"]).all()
-        widths = [int(width) for width in known.index if known.loc[:width].all()]
-        found[int(inputs)] = (max(widths, default=0), int(group["m"].max()))
-    return found
+    for inputs, group in rows[rows["tool"] == "auto"].groupby("d"):
+        closed = is_closed(group).groupby(group["m"]).agg(["sum", "size"])
+        widths = [int(width) for width in closed.index]
+        open_at = next((m for m in widths if closed.loc[m, "sum"] < closed.loc[m, "size"]), 0)
+        known = max((m for m in widths if not open_at or m < open_at), default=0)
+        there = (int(n) for n in closed.loc[open_at]) if open_at else (0, 0)
+        found[int(inputs)] = (known, max(widths), open_at, *there)
+    columns = ["known", "tried", "open_at", "found", "asked"]
+    return pd.DataFrame.from_dict(found, orient="index", columns=columns)
+
+
+def rounded_up(x: float, digits: int = 1) -> float:
+    """Return the least number of so many significant digits that is not below x, but for rounding.
+
+    Args:
+        x: ≥ 0, such as a largest difference.
+        digits: at least 1.
+
+    Returns:
+        0.008 for 0.0072 and one digit.
+    """
+    if x == 0.0:
+        return 0.0
+    places = digits - 1 - math.floor(math.log10(x))
+    return round(math.ceil(x * 10.0**places * (1.0 - 1e-12)) / 10.0**places, places)

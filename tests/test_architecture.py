@@ -40,9 +40,9 @@ LAYERS = (
         "rescaling",
         "schedules",
     ),
-    ("training",),
-    ("lipschitz", "network_files", "theorems", "generalization"),
-    ("certify", "comparison", "experiments", "notebook", "running", "sensitivity"),
+    ("kernels", "training"),
+    ("caps", "lipschitz", "network_files", "theorems", "generalization"),
+    ("certify", "comparison", "experiments", "notebook", "running", "sensitivity", "torch_tools"),
     ("cli", "__main__"),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

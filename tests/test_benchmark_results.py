@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from lipbook.benchmark_results import (
+    STOPS,
     case_name,
     curves,
     hardness,
@@ -21,7 +24,10 @@ from lipbook.benchmark_results import (
     prices,
     reach,
     read_results,
+    rounded_up,
 )
+from lipbook.lipschitz import bracket
+from lipbook.lipschitz.semidefinite.multipliers import GAP
 from lipbook.plotting.costs import (
     draw_hardness,
     draw_prices,
@@ -136,6 +142,7 @@ def test_widths_that_were_not_measured_are_refused(results):
 def test_prices_need_the_constant(results):
     found = prices(networks(results.rows, [4, 8]))
     assert list(found["sdp"].x) == [1.0] and list(found["sdp"].y) == [1.25]
+    assert list(found["sdp"].sizes) == [4.0]
     assert "ascent" not in found
 
 
@@ -144,21 +151,47 @@ def test_hardness_and_reach(results):
     (kind,) = hardness(drawn)
     assert kind.words == "random, d = 2" and list(kind.closed) == [True, True, False]
     assert list(kind.least) == [1.5, 1.0, 1.0] and list(kind.most) == [1.5, 1.0, 2.0]
-    assert reach(drawn) == {2: (4, 8)}
-    assert reach(drawn[drawn["m"] == 8]) == {2: (0, 8)}
+    assert reach(drawn).loc[2].tolist() == [4, 8, 8, 0, 1]
+    assert reach(drawn[drawn["m"] == 8]).loc[2].tolist() == [0, 8, 8, 0, 1]
+    assert reach(drawn[drawn["m"] == 4]).loc[2].tolist() == [4, 4, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("x", "digits", "up"),
+    [(0.0072, 1, 0.008), (0.00711, 2, 0.0072), (0.01, 1, 0.01), (123.4, 1, 200.0), (0.0, 1, 0.0)],
+)
+def test_a_largest_difference_is_rounded_up(x, digits, up):
+    assert rounded_up(x, digits) == up
+
+
+def test_the_tolerances_that_the_page_names_are_those_of_the_searches():
+    assert STOPS["multipliers"] == GAP
+    assert STOPS["constant"] == inspect.signature(bracket).parameters["rel_gap"].default
+
+
+def test_the_tolerances_that_the_page_names_are_those_of_the_solvers():
+    clarabel = pytest.importorskip("clarabel")
+    conelp = pytest.importorskip("cvxopt.coneprog").conelp
+    folder = "cvxpy.reductions.solvers.conic_solvers"
+    scs = pytest.importorskip(f"{folder}.scs_conif").SCS
+    assert STOPS["CLARABEL"] == clarabel.DefaultSettings().tol_gap_rel
+    assert STOPS["SCS"] == scs.parse_solver_options({})["eps_rel"]
+    assert re.search(r"options\['reltol'\] scalar \(default: 1e-6\)", conelp.__doc__)
+    assert STOPS["CVXOPT"] == 1e-6
 
 
 def test_the_pictures_say_what_they_show(results):
     drawn = networks(results.rows, [4, 8])
     _, axes = plt.subplots(2)
     alt = draw_prices(axes, {"two inputs": prices(drawn), "none": {}})
-    assert "SDP, ours 1.25 in 1 s" in alt and "none: nothing" in alt
+    assert "SDP, ours 1.25 in 1 s at m = 4" in alt and "none: nothing" in alt
     _, axes = plt.subplots(2)
     alt = draw_times(axes, {"two inputs": curves(drawn, "m"), "none": {}}, "width")
-    assert "exact, ours 1 s to 1 s, no answer at 8" in alt and "none: nothing" in alt
+    assert "exact, ours 1 s to 1 s at 4, no answer at 8" in alt and "none: nothing" in alt
     _, axes = plt.subplots(1, 2)
     alt = draw_hardness(*axes, hardness(drawn))
-    assert "random, d = 2: bound over constant 1 to 2, 2 of 3 closed" in alt
+    ends = "bound over constant 1 to 1.5 on the 2 that are closed, between 1 and 2 on the 1 that"
+    assert f"random, d = 2: {ends} are open" in alt
     bounds = {"product": np.array([2.0, 9.0]), "SDP": np.array([1.5, 1.5])}
     alt = draw_scaling(plt.subplots()[1], np.array([0.0, 4.0]), bounds)
     assert "product from 2 to 9; SDP from 1.5 to 1.5" in alt

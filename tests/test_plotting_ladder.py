@@ -62,6 +62,7 @@ def test_the_pictures_of_a_search_and_of_ladders_say_what_they_show():
     _, axes = plt.subplots(2)
     alt = draw_search(*axes, search.n_nodes, search.lower, search.upper, nodes)
     assert f"over {search.n_nodes[-1]} nodes" in alt and "branched" in alt
+    assert "an empty one by its parent's" in alt
     _, axes = plt.subplots(2)
     ladders = {"one input": {"sampled": np.array([0.5]), "exact": np.ones(1)}, "flat": {}}
     alt = draw_ladders(list(axes), ladders)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +25,12 @@ from lipbook.theorems.arrangement import (
     reach_of_crossings,
 )
 from lipbook.theorems.box_search import SteepnessOnBoxes, search_boxes, smooth_network
-from lipbook.theorems.ladder_sdp import path_multiplier, weights_of
+from lipbook.theorems.ladder_sdp import (
+    HalfSquareBound,
+    RelaxationLoss,
+    path_multiplier,
+    weights_of,
+)
 from lipbook.theorems.pattern_search import (
     BracketAtEveryMoment,
     Patterns,
@@ -279,3 +286,17 @@ def test_boxes_need_a_smooth_activation_and_a_bounded_domain():
     smooth = gaussian_ensemble(5, 2, activation="tanh")
     everywhere = bracket(*weights_of(smooth, 0), "tanh", None, time_limit=2.0)
     assert SteepnessOnBoxes().verdict(smooth, None, everywhere).failed.name == "H2"
+
+
+# Titles --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "theorem",
+    [HalfSquareBound, RelaxationLoss, SweptCells, BracketAtEveryMoment, SteepnessOnBoxes],
+)
+def test_a_verdict_has_the_title_of_its_theorem(theorem):
+    name = "how-to-know-a-lipschitz-constant.ipynb"
+    page = json.loads((Path(__file__).parents[1] / "notebooks" / name).read_text(encoding="utf-8"))
+    text = "".join("".join(cell["source"]) for cell in page["cells"])
+    assert f"{{prf:theorem}} {theorem.title}\n:label: {theorem.label}\n" in text

@@ -94,12 +94,46 @@ def test_the_chain_holds(activation, outputs):
         assert all(0.0 < q <= 1.0 + 1e-9 for q in ChainOfBounds().quotients(rungs).values())
 
 
-def test_the_chain_says_where_the_constant_is_not_known():
+def test_the_chain_needs_no_closed_bracket_but_a_gradient():
     ensemble = gaussian_ensemble(6, 2, activation="tanh")
     rungs = rungs_of(ensemble, 0, None, np.ones((1, 2)))
-    assert ChainOfBounds().verdict(rungs).failed.name == "H2"
+    assert not rungs.exact
+    verdict = ChainOfBounds().verdict(rungs)
+    assert verdict.applies and not verdict.contradicted
+    # Either end is held against its own neighbour: a lower end above the SDP bound is seen.
+    high = replace(rungs.bracket, lower=2.0 * rungs.sdp, upper=3.0 * rungs.sdp)
+    assert ChainOfBounds().verdict(replace(rungs, bracket=high)).contradicted
+    low = replace(rungs.bracket, lower=0.0, upper=0.5 * rungs.sampled)
+    assert ChainOfBounds().verdict(replace(rungs, bracket=low)).contradicted
     unseen = replace(rungs, sampled=0.0)
     assert ChainOfBounds().verdict(unseen).failed.name == "H1"
+
+
+def test_the_chain_holds_with_a_dead_neuron():
+    hidden, output = np.array([[1.0, 2.0], [0.0, 0.0], [3.0, -1.0]]), np.array([[1.0, 5.0, 0.0]])
+    blocks = (torch.tensor(hidden)[None], torch.zeros(1, 3).double(), torch.tensor(output)[None])
+    dead = Ensemble(*blocks, torch.zeros(1, 1).double(), get_activation("relu"))
+    rungs = rungs_of(dead, 0, None, np.array([[1.0, 0.5], [-2.0, 1.0]]))
+    verdict = ChainOfBounds().verdict(rungs)
+    assert verdict.applies and not verdict.contradicted
+    assert rungs.sdp == pytest.approx(math.sqrt(5.0), rel=1e-3)
+
+
+def test_rescaled_multipliers_of_lipsdp_are_multipliers():
+    """With t = 2hT/L the matrix inequality of LipSDP and the eigenvalue say the same."""
+    ensemble = gaussian_ensemble(5, 3)
+    hidden, _, output = weights_of(ensemble, 0)
+    found = sdp_bracket(hidden, output)
+    value = eigenvalue_bound(hidden, output, (0.0, 1.0), found.multiplier)
+    weights = np.diag(value * found.multiplier)  # T = Lt/(2h), h = ½
+    coupling = -weights @ hidden
+
+    def least(square: float) -> float:
+        corner = 2.0 * weights - output.T @ output
+        matrix = np.block([[square * np.eye(3), coupling.T], [coupling, corner]])
+        return float(np.linalg.eigvalsh(matrix)[0])
+
+    assert abs(least(value**2)) <= 1e-9 and least(0.999 * value**2) < -1e-6
 
 
 def test_a_wrong_rung_is_seen():
@@ -113,4 +147,4 @@ def test_a_flat_network_has_a_chain_of_zeros():
     nought = replace(rungs.bracket, lower=0.0, upper=0.0)
     flat = replace(rungs, sampled=0.0, bracket=nought, sdp=0.0, centred=0.0, product=0.0)
     assert set(ChainOfBounds().quotients(flat).values()) == {0.0}
-    assert math.isinf(ChainOfBounds().quotients(replace(flat, sampled=1.0))["sampled / exact"])
+    assert math.isinf(ChainOfBounds().quotients(replace(flat, sampled=1.0))["sampled / upper end"])

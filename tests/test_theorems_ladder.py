@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lipbook.activations import ACTIVATIONS, get_activation
-from lipbook.lipschitz import bracket, formal_upper_bound, sdp_bracket
+from lipbook.lipschitz import bracket, formal_upper_bound, sampled_lower_bound, sdp_bracket
 from lipbook.networks import Ensemble, gaussian_ensemble
 from lipbook.theorems.ladder_sdp import (
     HalfSquareBound,
@@ -247,6 +247,32 @@ def test_the_formal_constant_is_a_lipschitz_constant(name, d):
         )
         if d == 1:
             assert formal_upper_bound(weight, output, name) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["relu", "abs", "tanh", "gelu"])
+def test_biases_come_as_close_to_the_formal_constant_as_one_likes(name):
+    # At one point each neuron is put where its slope is, nearly, the least or the greatest.
+    ensemble = gaussian_ensemble(6, 2, seeds=(3,), activation=name)
+    weight, _, output = weights_of(ensemble, 0)
+    z = np.linspace(-30.01, 30, 6001)
+    slopes = ensemble.activation.slope(z)
+    ends = z[np.argmin(slopes)], z[np.argmax(slopes)]
+    point = np.array([[0.3, -0.7]])
+    steepest = max(
+        sampled_lower_bound(weight, np.array(signs) - weight @ point[0], output, point, name)
+        for signs in itertools.product(ends, repeat=6)
+    )
+    formal = brute_formal(weight, output, *ensemble.activation.slope_range)
+    assert formal * (1 - 1e-3) <= steepest <= formal * (1 + 1e-9)
+
+
+def test_the_formal_network_has_the_matrix_of_the_network_at_other_multipliers():
+    weight, output = layers(5, 6, 3, 1)
+    signed, _, ones, _ = formal_network(weight, output, "gelu")
+    t = np.exp(np.random.default_rng(5).normal(size=6))
+    one = multiplier_matrix(signed, ones, 0.5, 0.6, t)
+    other = multiplier_matrix(weight, output, 0.5, 0.6, output[0] ** 2 * t)
+    np.testing.assert_allclose(one, other, rtol=1e-9)
 
 
 def test_the_kinked_twin_has_the_extreme_slopes_and_is_convex():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,10 +13,11 @@ from lipbook.plotting.style import EXACT, INK, LOWER, PLAIN, UPPER
 from lipbook.wording import fmt
 
 MARKS = {"lower": LOWER, "exact": EXACT, "upper": UPPER}
-# Labels beside an axis keep this distance, as a share of its height.
+# Names beside a panel keep this distance, as a share of its height; names above, of its width.
 _APART = 0.075
-# Of names beside points, radians.
-_SLANT = 0.9
+_ASIDE = 0.055
+# Of names above a panel, degrees.
+_SLANT = 45.0
 
 
 def seconds_text(seconds: float) -> str:
@@ -42,22 +44,22 @@ def draw_prices(axes: Sequence[Axes], panels: Mapping[str, Mapping[str, Curve]])
         ax.axhline(1.0, color=EXACT.color, linewidth=1.0, zorder=0)
         for curve in found.values():
             _line(ax, curve)
-        ax.set_title(title, loc="left")
+        # Above the panel there are names.
+        ax.text(0.015, 0.04, title, transform=ax.transAxes)
         ax.set(xscale="log", yscale="log", ylabel="value / constant (1)")
         highest = max((float(c.y.max()) for c in found.values()), default=1.0)
         lowest = min((float(c.y.min()) for c in found.values()), default=1.0)
-        ax.set_ylim(0.62 * lowest, 1.7 * highest)
+        ax.set_ylim(0.62 * lowest, 1.3 * highest)
         _ratio_ticks(ax, lowest, highest)
         _time_axis(ax.xaxis, [c.x for c in found.values()])
-        _name_slanted(ax, [c for c in found.values() if c.what != "lower"], 1.0)
-        _name_slanted(ax, [c for c in found.values() if c.what == "lower"], -1.0)
+        _names_above(ax, list(found.values()))
         words.append(f"{title}: {'; '.join(_price_words(c) for c in found.values()) or 'nothing'}")
     axes[-1].set_xlabel("time for one answer")
     _legend(axes[-1])
     return (
         "One panel per number of inputs, both axes logarithmic: each tool's value divided by the "
-        "exact constant against its time, joined from the narrowest network to the widest. "
-        f"At the widest: {'. '.join(words)}."
+        "exact constant against its time, joined from the narrowest network to the widest. Of "
+        f"each tool the widest: {'. '.join(words)}."
     )
 
 
@@ -149,10 +151,10 @@ def draw_scaling(ax: Axes, spreads: np.ndarray, bounds: Mapping[str, np.ndarray]
         ax.annotate(
             name,
             (spreads[-1], ratios[-1]),
-            xytext=(7, 0),
+            xytext=(7, -2),
             textcoords="offset points",
             color=UPPER.color,
-            va="center",
+            va="bottom",  # clear of the line at 1
             fontsize=9,
         )
     ax.axhline(1.0, color=EXACT.color, linewidth=1.0, zorder=0)
@@ -189,44 +191,43 @@ def _stop(ax: Axes, curve: Curve, stopped: tuple[float, float]) -> None:
     ax.plot(*stopped, "x", color=mark.color, markersize=7, markeredgewidth=1.6)
 
 
-def _name_slanted(ax: Axes, found: Sequence[Curve], sign: float) -> None:
-    """Name every tool at its last point, slanted: tools of one height differ in time.
+def _names_above(ax: Axes, found: Sequence[Curve]) -> None:
+    """Name every tool above the panel, slanted, with a line down to its last point.
 
-    A name that would lie on another moves aside, across the slant. `sign` is −1 for downwards.
+    Tools of one height differ in time, so that the lines stay apart.
     """
-    along = np.array([np.cos(_SLANT), sign * np.sin(_SLANT)])
-    across = np.array([np.sin(_SLANT), -sign * np.cos(_SLANT)])
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    to_points = 72.0 / float(figure.dpi)
-    ends = [ax.transData.transform((c.x[-1], c.y[-1])) * to_points for c in found]
-    taken: list[tuple[float, float, float]] = []
-    for i in sorted(range(len(found)), key=lambda i: float(ends[i] @ across)):
-        start, wanted = float(ends[i] @ along), float(ends[i] @ across)
-        stop = start + 5.0 * len(found[i].words)
-        near = [other + 9.5 for other, first, last in taken if first < stop and start < last]
-        place = max([wanted, *near])
-        taken.append((place, start, stop))
+    # Set, so that what is drawn later does not move them.
+    left, right = np.log10(ax.set_xlim(ax.get_xlim()))
+    order = np.argsort([curve.x[-1] for curve in found], kind="stable")
+    wanted = np.array([(np.log10(found[i].x[-1]) - left) / (right - left) for i in order])
+    for place, i in zip(_spread(wanted, _ASIDE), order, strict=True):
+        color = MARKS[found[i].what].color
         ax.annotate(
             found[i].words,
-            (found[i].x[-1], found[i].y[-1]),
-            xytext=tuple(5.0 * along + (place - wanted) * across),
-            textcoords="offset points",
-            rotation=sign * np.degrees(_SLANT),
+            xy=(found[i].x[-1], found[i].y[-1]),
+            xytext=(place, 1.03),
+            textcoords="axes fraction",
+            rotation=_SLANT,
             rotation_mode="anchor",
             va="center",
-            color=MARKS[found[i].what].color,
+            color=color,
             fontsize=8,
+            arrowprops=_leader(color) | {"relpos": (0.0, 0.0)},
         )
+
+
+def _leader(color: str) -> dict[str, Any]:
+    """Return how the line from a name to its point is drawn."""
+    return {"arrowstyle": "-", "color": color, "linewidth": 0.4, "alpha": 0.6}
 
 
 def _labels_beside(ax: Axes, found: Sequence[Curve]) -> None:
     """Name every tool at the right edge, near the height where it ends."""
-    low, high = np.log10(ax.get_ylim())
+    low, high = np.log10(ax.set_ylim(ax.get_ylim()))
     ends = [(curve.stopped or (curve.x[-1], curve.y[-1])) for curve in found]
     order = np.argsort([y for _, y in ends], kind="stable")
     wanted = np.array([(np.log10(ends[i][1]) - low) / (high - low) for i in order])
-    for place, i in zip(_spread(wanted), order, strict=True):
+    for place, i in zip(_spread(wanted, _APART), order, strict=True):
         color = MARKS[found[i].what].color
         ax.annotate(
             found[i].words,
@@ -236,17 +237,17 @@ def _labels_beside(ax: Axes, found: Sequence[Curve]) -> None:
             color=color,
             fontsize=8,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.4, "alpha": 0.6},
+            arrowprops=_leader(color),
         )
 
 
-def _spread(heights: np.ndarray) -> np.ndarray:
-    """Return increasing heights at least _APART apart, pushed up, then down from the top."""
-    placed = heights.copy()
+def _spread(places: np.ndarray, apart: float) -> np.ndarray:
+    """Return increasing places so far apart at least, pushed up, then down from 1."""
+    placed = places.copy()
     for index in range(1, len(placed)):
-        placed[index] = max(placed[index], placed[index - 1] + _APART)
+        placed[index] = max(placed[index], placed[index - 1] + apart)
     for index in range(len(placed) - 1, -1, -1):
-        roof = 1.0 if index == len(placed) - 1 else placed[index + 1] - _APART
+        roof = 1.0 if index == len(placed) - 1 else placed[index + 1] - apart
         placed[index] = min(placed[index], roof)
     return placed
 
@@ -287,16 +288,23 @@ def _ratio_ticks(ax: Axes, lowest: float, highest: float, horizontal: bool = Fal
 
 
 def _price_words(curve: Curve) -> str:
-    return f"{curve.words} {fmt(float(curve.y[-1]))} in {seconds_text(float(curve.x[-1]))}"
+    width = "" if curve.sizes is None else f" at m = {fmt(int(curve.sizes[-1]))}"
+    return f"{curve.words} {fmt(float(curve.y[-1]))} in {seconds_text(float(curve.x[-1]))}{width}"
 
 
 def _time_words(curve: Curve) -> str:
     ends = f"{seconds_text(float(curve.y[0]))} to {seconds_text(float(curve.y[-1]))}"
-    end = "" if curve.stopped is None else f", no answer at {fmt(int(curve.stopped[0]))}"
+    last = f" at {fmt(int(curve.x[-1]))}"
+    end = last if curve.stopped is None else f"{last}, no answer at {fmt(int(curve.stopped[0]))}"
     return f"{curve.words} {ends}{end}"
 
 
 def _hardness_words(kind: Hardness) -> str:
-    count = f"{int(kind.closed.sum())} of {len(kind.closed)} closed"
-    span = f"{fmt(float(kind.least.min()))} to {fmt(float(kind.most.max()))}"
-    return f"{kind.words}: bound over constant {span}, {count}"
+    known, parts = kind.closed, []
+    if known.any():
+        ends = f"{fmt(float(kind.least[known].min()))} to {fmt(float(kind.most[known].max()))}"
+        parts.append(f"bound over constant {ends} on the {int(known.sum())} that are closed")
+    if not known.all():
+        ends = f"{fmt(float(kind.least[~known].min()))} and {fmt(float(kind.most[~known].max()))}"
+        parts.append(f"between {ends} on the {int((~known).sum())} that are open")
+    return f"{kind.words}: {', '.join(parts)}"

@@ -104,7 +104,8 @@ def draw_search(
         n_nodes: nodes made so far, (steps,).
         lower: lower end at each step, (steps,).
         upper: upper end, (steps,).
-        nodes: what became of nodes, {a key of FATES: (depths, bounds)}.
+        nodes: what became of nodes, {a key of FATES: (depths, bounds)}; an empty one has its
+            parent's bound.
 
     Returns:
         Alt text.
@@ -115,8 +116,8 @@ def draw_search(
     return (
         f"Two panels. Above, a bracket narrows from [{fmt(lower[0])}, {fmt(upper[0])}] to "
         f"[{fmt(lower[-1])}, {fmt(upper[-1])}] over {n_nodes[-1]} nodes. Below, every node by its "
-        f"bound and the number of neurons that it fixes: {', '.join(counts) or 'the root alone'}; "
-        f"a vertical line at the final lower end."
+        f"bound, an empty one by its parent's, and the number of neurons that it fixes: "
+        f"{', '.join(counts) or 'the root alone'}; a vertical line at the final lower end."
     )
 
 

@@ -39,14 +39,14 @@ def multiplier_matrix(
     half_width: Any,
     multiplier: Any,
 ) -> np.ndarray:
-    """Return the matrix whose largest eigenvalue bounds ‖A·diag(s)·W‖ for slopes s_j ∈ [c_j ± h_j].
+    """Return the matrix whose largest eigenvalue bounds ‖A·diag(s)·W‖ for s_j ∈ [s̄_j ± h_j].
 
-    M(t) = Σ_j [[h_j t_j w_j w_jᵀ, c_j w_j A_jᵀ], [c_j A_j w_jᵀ, (h_j/t_j) A_j A_jᵀ]].
+    M(t) = Σ_j [[h_j t_j w_j w_jᵀ, s̄_j w_j A_jᵀ], [s̄_j A_j w_jᵀ, (h_j/t_j) A_j A_jᵀ]].
 
     Args:
         hidden_weight: W, (m, d).
         output_weight: A, (k, m).
-        centre: c, a number or (m,).
+        centre: s̄, a number or (m,).
         half_width: h ≥ 0, a number or (m,).
         multiplier: t > 0, a number or (m,).
 
@@ -57,9 +57,9 @@ def multiplier_matrix(
         The book's theorem `thm-eigenvalue`.
     """
     width = len(hidden_weight)
-    c, h, t = (np.broadcast_to(each, width) for each in (centre, half_width, multiplier))
+    middle, h, t = (np.broadcast_to(each, width) for each in (centre, half_width, multiplier))
     corner = (hidden_weight.T * (h * t)) @ hidden_weight
-    mixed = (hidden_weight.T * c) @ output_weight.T
+    mixed = (hidden_weight.T * middle) @ output_weight.T
     other = (output_weight * (h / t)) @ output_weight.T
     return np.block([[corner, mixed], [mixed.T, other]])
 
@@ -121,7 +121,7 @@ def path_multiplier(hidden_weight: np.ndarray, output_weight: np.ndarray) -> np.
 def relaxation_constant(rank: int) -> float:
     """Return what the semidefinite bound of a network with one output can lose on the formal one.
 
-    c_r = √π·Γ((r + 1)/2) / (√r·Γ(r/2)), between c_1 = 1 and √(π/2).
+    c_r = √π·Γ((r + 1)/2) / (√r·Γ(r/2)), which never falls as r grows, from c_1 = 1 towards √(π/2).
 
     Args:
         rank: r ≥ 1, the rank of W.
@@ -265,7 +265,7 @@ class RelaxationLoss:
     """
 
     label = "thm-quarter"
-    title = "The relaxation loses a quarter at most"
+    title = "The relaxation loses about a quarter at most"
 
     def verdict(
         self, ensemble: Ensemble, network: int, formal: float | None, relaxed: float

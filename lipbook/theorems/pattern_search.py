@@ -106,8 +106,9 @@ class Patterns:
     def next_neuron(self, signs: np.ndarray) -> int:
         """Return the free neuron that weighs most at the top of the spectrum of M(t).
 
-        The largest √(⟨w_j, Xw_j⟩⟨A_j, ZA_j⟩), X and Z the diagonal blocks of exp(cM(t)): a mean
-        over the eigenvectors near the top, which is stable where the top eigenvalue is multiple.
+        The largest √(⟨w_j, Xw_j⟩⟨A_j, ZA_j⟩), X and Z the diagonal blocks of the exponential of a
+        multiple of M(t): a mean over the eigenvectors near the top, which is stable where the top
+        eigenvalue is multiple.
         """
         values, vectors = np.linalg.eigh(self.matrix(signs))
         shares = np.exp(_SHARPNESS * (values / max(values[-1], 1e-300) - 1.0))

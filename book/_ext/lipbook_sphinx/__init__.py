@@ -5,6 +5,7 @@ from __future__ import annotations
 from sphinx.application import Sphinx
 
 from . import (
+    claims,
     compat,
     figures,
     mathfont,
@@ -24,6 +25,7 @@ PARTS = (
     recordrole,
     parametertable,
     theoremlist,
+    claims,
     rawtex,
     pages,
 )
