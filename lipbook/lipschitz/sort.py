@@ -231,13 +231,13 @@ def _inside(points: FloatArray, cell: IntArray, ends: Ends) -> FloatArray:
     right = np.where(cell < n, np.clip(right, -largest, largest), right)
     if ends is not None:
         left, right = np.maximum(left, ends[0]), np.minimum(right, ends[1])
-    unbounded = (np.isneginf(left), np.isposinf(right))
+    no_left, no_right = left == -np.inf, right == np.inf
     with np.errstate(over="ignore", invalid="ignore"):
         below = np.minimum(right, np.maximum(right - np.maximum(1.0, np.abs(right)), -largest))
         above = np.minimum(left + np.maximum(1.0, np.abs(left)), largest)
         middle = 0.5 * left + 0.5 * right
-    choices = [unbounded[0] & unbounded[1], unbounded[0], unbounded[1]]
-    return np.select(choices, [np.zeros_like(left), below, above], middle)
+    middle = np.where(no_right, above, np.where(no_left, below, middle))
+    return np.where(no_left & no_right, 0.0, middle)
 
 
 def cell_pattern(weight: FloatArray, bias: FloatArray, order: IntArray, cell: int) -> BoolArray:

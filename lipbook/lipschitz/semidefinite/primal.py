@@ -17,6 +17,7 @@ Nothing here is proved: it only suggests Z and t.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -40,10 +41,10 @@ class Side:
     def __init__(self, rows: FloatArray) -> None:
         """Take rows (K, m, d), or (1, m, d) shared by all members of a batch."""
         self.rows = rows
-        self._table: FloatArray | None = None
+        self.table: FloatArray | None = None
         d = rows.shape[-1]
         if d * d <= _TABLE_COLUMNS and rows.size * d <= _TABLE_SIZE:
-            self._table = (rows[..., :, None] * rows[..., None, :]).reshape(*rows.shape[:2], d * d)
+            self.table = (rows[..., :, None] * rows[..., None, :]).reshape(*rows.shape[:2], d * d)
         self._image = rows[:0]
 
     def take(self, kept: BoolArray) -> Side:
@@ -52,18 +53,18 @@ class Side:
 
     def squares(self, factor: FloatArray) -> FloatArray:
         """Return |Pᵀw_i|², (K, m), for P (K, d, r)."""
-        if self._table is not None:
+        if self.table is not None:
             gram = factor @ factor.mT
-            return (self._table @ gram.reshape(len(factor), -1, 1))[..., 0]
+            return (self.table @ gram.reshape(len(factor), -1, 1))[..., 0]
         self._image = self.rows @ factor
         squares: FloatArray = np.einsum("kmr,kmr->km", self._image, self._image)
         return squares
 
     def pull(self, x: FloatArray, factor: FloatArray) -> FloatArray:
         """Return Σ_i x_i w_i w_iᵀP, (K, d, r), for x (K, m) and the P of the last `squares`."""
-        if self._table is not None:
+        if self.table is not None:
             d = factor.shape[1]
-            return (x[:, None, :] @ self._table).reshape(-1, d, d) @ factor
+            return (x[:, None, :] @ self.table).reshape(-1, d, d) @ factor
         product: FloatArray = self.rows.mT @ (x[..., None] * self._image)
         return product
 
@@ -91,6 +92,14 @@ class Program:
         """d, the number of rows of P."""
         return self.mean.shape[1]
 
+    @cached_property
+    def cross(self) -> FloatArray:
+        """M(t) without its diagonal blocks, (K, d + k, d + k)."""
+        size, d, k = self.mean.shape
+        matrix = np.zeros((size, d + k, d + k))
+        matrix[:, :d, d:], matrix[:, d:, :d] = self.mean, self.mean.mT
+        return matrix
+
     def take(self, kept: BoolArray) -> Program:
         """Return the members of the batch that are kept."""
         inputs, outputs = self.inputs.take(kept), self.outputs.take(kept)
@@ -98,6 +107,8 @@ class Program:
 
     def evaluate(self, factor: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return F(Z) (K,), its gradient M(t)Z (K, d + k, r), and t (K, m)."""
+        if self.inputs.table is not None and self.outputs.table is not None:
+            return self._evaluate_small(factor, self.inputs.table, self.outputs.table)
         d = self.input_dim
         p, q = factor[:, :d], factor[:, d:]
         inner, outer = self.inputs.squares(p) + SMOOTHING, self.outputs.squares(q) + SMOOTHING
@@ -111,6 +122,22 @@ class Program:
         value = np.vecdot(alpha, inner) + np.vecdot(p, across).sum(axis=1)
         return value, image, t
 
+    def _evaluate_small(
+        self, factor: FloatArray, inputs: FloatArray, outputs: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Do the same by way of ZZᵀ and M(t), in fewer operations where both are small."""
+        size, d, k = self.mean.shape
+        gram = factor @ factor.mT
+        inner = (inputs @ gram[:, :d, :d].reshape(size, d * d, 1))[..., 0] + SMOOTHING
+        outer = (outputs @ gram[:, d:, d:].reshape(size, k * k, 1))[..., 0] + SMOOTHING
+        t = np.sqrt(outer / inner)
+        alpha = self.spread * t
+        matrix = self.cross.copy()
+        matrix[:, :d, :d] = (alpha[:, None, :] @ inputs).reshape(-1, d, d)
+        matrix[:, d:, d:] = ((self.spread / t)[:, None, :] @ outputs).reshape(-1, k, k)
+        cross = np.vecdot(gram[:, :d, d:], self.mean).sum(axis=1)
+        return np.vecdot(alpha, inner) + cross, matrix @ factor, t
+
     def quotient(self, factor: FloatArray, t: FloatArray) -> FloatArray:
         """Return ½⟨Z, M(t)Z⟩ ≤ λ_max(M(t)), (K,), for any t."""
         d = self.input_dim
@@ -122,9 +149,7 @@ class Program:
 
     def matrix(self, t: FloatArray) -> FloatArray:
         """Return M(t), (K, d + k, d + k)."""
-        d, k = self.mean.shape[1:]
-        matrix = np.empty((len(t), d + k, d + k))
-        matrix[:, :d, d:], matrix[:, d:, :d] = self.mean, self.mean.mT
+        d, matrix = self.input_dim, self.cross.copy()
         matrix[:, :d, :d] = _gram(self.spread * t, self.inputs.rows)
         matrix[:, d:, d:] = _gram(self.spread / t, self.outputs.rows)
         return matrix

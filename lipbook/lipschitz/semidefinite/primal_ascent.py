@@ -138,15 +138,16 @@ class Best:
     def gap(self, member: Members) -> FloatArray:
         """Return λ_max(M(t))/F(Z) − 1."""
         bound, value = self.bound[member], self.value[member]
-        ratio: FloatArray = np.divide(bound, value, out=np.ones_like(value), where=bound > 0.0)
-        return ratio - 1.0
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(bound > 0.0, bound / value - 1.0, 0.0)
 
     def learn(self, problem: Program, state: _State, due: BoolArray) -> None:
         """Compute λ_max of the members that are due, and take over what is better."""
-        bound = np.linalg.eigvalsh(problem.matrix(state.t)[due])[:, -1]
-        member = state.member[due]
-        self.factor[member], self.value[member] = state.factor[due], state.value[due]
-        self._take_over(member, bound, state.t[due])
+        chosen = slice(None) if due.all() else due
+        bound = np.linalg.eigvalsh(problem.matrix(state.t)[chosen])[:, -1]
+        member = state.member[chosen]
+        self.factor[member], self.value[member] = state.factor[chosen], state.value[chosen]
+        self._take_over(member, bound, state.t[chosen])
 
     def challenge(self, problem: Program, t: FloatArray) -> None:
         """Take over t where its λ_max is smaller; a quotient mostly shows that it is not."""
@@ -164,7 +165,9 @@ class Best:
 
     def _take_over(self, member: Members, bound: npt.NDArray[Any], t: FloatArray) -> None:
         better = bound < self.bound[member]
-        self.bound[member[better]], self.t[member[better]] = bound[better], t[better]
+        if not better.all():
+            member, bound, t = member[better], bound[better], t[better]
+        self.bound[member], self.t[member] = bound, t
 
 
 def climb(

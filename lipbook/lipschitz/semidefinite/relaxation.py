@@ -231,11 +231,10 @@ def largest_eigenvalue_upper(matrix: FloatArray) -> FloatArray:
         Bounds ≥ 0, rounded up; the Frobenius norm where LAPACK gives no eigenvalue.
     """
     n = matrix.shape[-1]
-    total = frobenius_upper(matrix)
     try:
         guess = np.maximum(np.linalg.eigvalsh(matrix)[..., -1], 0.0)
     except np.linalg.LinAlgError:
-        return total
+        return frobenius_upper(matrix)
     guess = guess * (1.0 + 8.0 * (n + 8) * UNIT) + 2.0**-600
     shifted = guess[..., None, None] * np.eye(n) - matrix
     factor = _factor(shifted)
@@ -243,8 +242,10 @@ def largest_eigenvalue_upper(matrix: FloatArray) -> FloatArray:
     diagonal = np.abs(np.diagonal(shifted, axis1=-2, axis2=-1)).max(axis=-1)
     product_error = gamma(n) * up(frobenius_upper(factor) ** 2, 1)
     error = up(residual, 1) + product_error + 2.0 * UNIT * diagonal
-    # fmin: a factorisation that overflows to NaN leaves the norm.
-    return np.fmin(up(guess + error, 4), total)
+    bound = up(guess + error, 4)
+    if np.isfinite(bound).all():
+        return bound
+    return np.fmin(bound, frobenius_upper(matrix))  # a factorisation that overflows to NaN
 
 
 def _factor(shifted: FloatArray) -> FloatArray:
