@@ -1,0 +1,1 @@
+"""Rate caps: upper limits of the learning rate that carry a theorem."""

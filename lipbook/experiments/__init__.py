@@ -1,0 +1,1 @@
+"""Training runs that several pages or sweeps look at together."""

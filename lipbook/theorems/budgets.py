@@ -1,0 +1,199 @@
+"""The budget of the squared loss: what a mass allows when nothing is known but start and risk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lipbook.losses import Huber, MeanSquaredError
+from lipbook.networks import Ensemble
+from lipbook.theorems.descent import finite_steps
+from lipbook.theorems.growth import (
+    checkpoint,
+    lipschitz_after,
+    mass_since,
+    norms,
+)
+from lipbook.theorems.refusal import refuse
+from lipbook.theorems.setting import Setting
+from lipbook.theorems.smoothness import pulls
+from lipbook.theorems.verdict import Hypothesis, Verdict
+from lipbook.training import TrainingRun
+
+# A risk that stays where it is may come out larger by a few roundings.
+PULL_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class MseBudget:
+    """Bound path and Lipschitz constant by the mass alone, up to a budget of mass.
+
+    Let J₀ = κ₀ + κ‖Θ_{T₀}‖, q₀ ≥ λ(R_{T₀}), ζ = 2κq₀/J₀² and θ = J₀²S. If θ < θ* =
+    ln(1/ζ)/(1 − ζ), the path is at most e = (J₀/κ)((1 − ζE)^(−1/2) − 1) with
+    E = (e^{(1−ζ)θ} − 1)/(1 − ζ), and Lip(f_t) ≤ L_σ(xy + e√(x² + y²) + e²/2).
+
+    Attributes:
+        setting: gives κ and κ₀.
+        residual: q₀; by default λ(R_{T₀}), read off the run.
+        start: T₀, a recorded step of the run.
+
+    References:
+        The book's theorem `thm-mse-budget`.
+    """
+
+    setting: Setting
+    residual: float | None = None
+    start: int = 0
+
+    label = "thm-mse-budget"
+    title = "The squared loss has a budget"
+
+    def residual_of(self, run: TrainingRun) -> np.ndarray:
+        """Return q₀ of each network, (K,).
+
+        Args:
+            run: a training run.
+        """
+        if self.residual is None:
+            return pulls(self.setting, run.risk[self.start])
+        return np.full(run.ensemble.size, self.residual)
+
+    def blind_residual(self, norm: float) -> float:
+        """Return q₀ = (Σy_i²/n)^½ + κ₀u + κu²/2, known before the network has seen any data.
+
+        Args:
+            norm: u = ‖Θ_{T₀}‖.
+        """
+        s = self.setting
+        return s.target_rms + s.kappa_0 * norm + 0.5 * s.kappa * norm**2
+
+    def share(self, norm: np.ndarray, residual: np.ndarray) -> np.ndarray:
+        """Return ζ = 2κq₀/J₀².
+
+        Args:
+            norm: ‖Θ_{T₀}‖, (K,).
+            residual: q₀, (K,).
+        """
+        growth = self.setting.kappa_0 + self.setting.kappa * norm
+        return np.asarray(2.0 * self.setting.kappa * residual / growth**2)
+
+    def safe_steps(self, norm: np.ndarray, residual: np.ndarray) -> np.ndarray:
+        """Return θ* = ln(1/ζ)/(1 − ζ): how many steps of rate 1/J₀² the budget is.
+
+        Args:
+            norm: ‖Θ_{T₀}‖, (K,).
+            residual: q₀, (K,).
+
+        Returns:
+            (K,); 1 where ζ = 1, infinite where ζ = 0.
+        """
+        x = 1.0 - self.share(norm, residual)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(x == 0.0, 1.0, -np.log1p(-x) / np.where(x == 0.0, 1.0, x))
+
+    def path(self, norm: np.ndarray, residual: np.ndarray, mass: np.ndarray) -> np.ndarray:
+        """Return e, infinite from the budget on; rounded to nearest.
+
+        Args:
+            norm: ‖Θ_{T₀}‖, (K,).
+            residual: q₀, (K,).
+            mass: S, (..., K).
+        """
+        growth = self.setting.kappa_0 + self.setting.kappa * norm
+        zeta = self.share(norm, residual)
+        x, theta = 1.0 - zeta, growth**2 * mass
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            spent = np.where(x == 0.0, theta, np.expm1(x * theta) / np.where(x == 0.0, 1.0, x))
+            left = np.where(zeta == 0.0, 1.0, 1.0 - zeta * spent)
+            # (1 − v)^(−½) − 1 by logarithms: v may be tiny.
+            rise = np.expm1(-0.5 * np.log1p(-np.where(zeta == 0.0, 0.0, zeta * spent)))
+        inside = np.where(np.isnan(theta), np.nan, np.where(left > 0.0, rise, np.inf))
+        return np.asarray(growth / self.setting.kappa * inside)
+
+    def bound(self, start: Ensemble, mass: float) -> np.ndarray:
+        """Return the bound of the Lipschitz constant after a mass S, (K,), rounded to nearest.
+
+        Args:
+            start: the networks at T₀.
+            mass: S.
+
+        Raises:
+            HypothesisError: q₀ is not given, or S is beyond the budget of some network.
+        """
+        if self.residual is None:
+            refuse(
+                "residual", "be given before there is a run", self.label, "H2", None,
+                "Give λ(R₀), or `blind_residual`.",
+            )  # fmt: skip
+            raise AssertionError
+        norm = norms(start)[0]
+        q = np.full(start.size, self.residual)
+        e = self.path(norm, q, np.full(start.size, mass))
+        if not np.isfinite(e).all():
+            growth = self.setting.kappa_0 + self.setting.kappa * norm
+            budget = self.safe_steps(norm, q) / growth**2
+            refuse(
+                "mass", f"be below the budget {budget.min():g}", self.label, "H3", f"{mass:g}",
+                "Use the Huber loss, a bounded activation, or rates that lower the risk.",
+            )  # fmt: skip
+        return lipschitz_after(start, e)
+
+    def path_bounds(self, run: TrainingRun) -> np.ndarray:
+        """Return e at every step, (T+1, K), NaN before T₀ and infinite beyond the budget.
+
+        Args:
+            run: a training run.
+        """
+        norm = norms(checkpoint(run, self.start))[0]
+        return self.path(norm, self.residual_of(run), mass_since(run, self.start))
+
+    def bounds(self, run: TrainingRun) -> np.ndarray:
+        """Return the bound at every step, (T+1, K), NaN before T₀, infinite beyond the budget.
+
+        Args:
+            run: a training run.
+
+        Raises:
+            ValueError: T₀ is not among the run's recorded steps.
+        """
+        return lipschitz_after(checkpoint(run, self.start), self.path_bounds(run))
+
+    def verdict(
+        self, run: TrainingRun, network: int, lipschitz: float, subject: str = ""
+    ) -> Verdict:
+        """Return what the theorem says of one network at the end of the run.
+
+        Args:
+            run: a training run.
+            network: which of its networks.
+            lipschitz: the largest Lipschitz constant (or an upper bound of it) seen from T₀ on.
+            subject: which run this is about.
+
+        Returns:
+            The `Verdict`.
+        """
+        known = isinstance(self.setting.loss, MeanSquaredError | Huber)
+        enough = self.residual_of(run)[network] * (1.0 + PULL_ROUNDING)
+        enough = enough >= pulls(self.setting, run.risk[self.start])[network]
+        bound = float(self.bounds(run)[-1, network])
+        return Verdict(
+            theorem=self.label,
+            title=self.title,
+            quantity=f"largest Lipschitz constant from step {self.start} on",
+            hypotheses=(
+                finite_steps(run, network),
+                Hypothesis("H2", "q₀ is at least the pull at T₀", bool(known and enough)),
+                self._within_budget(run, network),
+            ),
+            bound=bound if np.isfinite(bound) else None,
+            measured=lipschitz,
+            subject=subject,
+        )
+
+    def _within_budget(self, run: TrainingRun, network: int) -> Hypothesis:
+        statement = "the mass from T₀ on is below the budget"
+        beyond = np.flatnonzero(np.isinf(self.path_bounds(run)[:, network]))
+        if len(beyond) == 0:
+            return Hypothesis("H3", statement, True)
+        return Hypothesis("H3", statement, False, step=int(beyond[0]) - 1)

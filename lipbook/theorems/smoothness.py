@@ -1,0 +1,291 @@
+"""How fast the gradient of the risk can turn, and the descent that follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from lipbook.gradients import risk_and_gradient
+from lipbook.networks import BLOCKS, Ensemble
+from lipbook.theorems.descent import RISK_ROUNDING, finite_steps
+from lipbook.theorems.refusal import refuse
+from lipbook.theorems.setting import Setting
+from lipbook.theorems.verdict import Hypothesis, Verdict, hypothesis_over_steps
+from lipbook.training import TrainingRun
+
+Number = float | np.ndarray
+
+# A rate at the edge of what a hypothesis allows may come out above it by a few roundings.
+RATE_ROUNDING = 1e-9
+
+
+def pulls(setting: Setting, risk: Number) -> np.ndarray:
+    """Return λ(R) = `Setting.pull` of every risk, shaped like `risk`.
+
+    Args:
+        setting: gives the loss.
+        risk: R ≥ 0.
+    """
+    values = np.asarray(risk, dtype=np.float64)
+    return np.array([setting.pull(float(each)) for each in values.ravel()]).reshape(values.shape)
+
+
+def turning(setting: Setting, norm: Number) -> Number:
+    """Return χ(U) = ½(q + √(q² + 4κ²)), q = L_σ'(1 + B_x²)U: Lipschitz constant of Θ ↦ ∇_Θ f(x).
+
+    Args:
+        setting: gives σ and B_x.
+        norm: U, a bound of ‖Θ‖.
+
+    Raises:
+        HypothesisError: σ has no Lipschitz slope.
+    """
+    q = slope_change(setting) * norm
+    return 0.5 * (q + np.sqrt(q * q + 4.0 * setting.kappa**2))
+
+
+def slope_change(setting: Setting) -> float:
+    """Return L_σ'(1 + B_x²).
+
+    Raises:
+        HypothesisError: σ has no Lipschitz slope.
+    """
+    slope_lipschitz = setting.activation.slope_lipschitz
+    if slope_lipschitz is None:
+        refuse(
+            "activation", "have a Lipschitz slope", "lem-smoothness", "H1",
+            repr(setting.activation.name), "Use tanh, sigmoid, softplus, gelu or silu.",
+        )  # fmt: skip
+        raise AssertionError
+    return slope_lipschitz * (1.0 + setting.input_radius**2)
+
+
+def smoothness(setting: Setting, norm: Number, risk: Number) -> np.ndarray:
+    """Return β(U, R) = (κ₀ + κU)² + λ(R)·χ(U).
+
+    Args:
+        setting: gives σ, m, the data's radius and the loss.
+        norm: U, a bound of ‖Θ‖.
+        risk: R at one of the two points that are compared.
+
+    Returns:
+        Shaped like the arguments.
+
+    Raises:
+        HypothesisError: σ has no Lipschitz slope.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        growth = setting.kappa_0 + setting.kappa * np.asarray(norm, dtype=np.float64)
+        return np.asarray(growth**2 + pulls(setting, risk) * turning(setting, norm))
+
+
+def mass_smoothness(
+    setting: Setting, first_norm: Number, first_risk: Number, mass: Number
+) -> np.ndarray:
+    """Return β̄(S) = β(u₀ + √(2R₀S), R₀), what the gradient can turn by within the mass S.
+
+    Args:
+        setting: gives σ, m, the data's radius and the loss.
+        first_norm: u₀ = ‖Θ₀‖.
+        first_risk: R₀.
+        mass: S ≥ 0.
+
+    Returns:
+        Shaped like the arguments.
+
+    Raises:
+        HypothesisError: σ has no Lipschitz slope.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        reached = first_norm + np.sqrt(2.0 * np.asarray(first_risk) * mass)
+        return smoothness(setting, reached, first_risk)
+
+
+def smooth_activation(setting: Setting) -> Hypothesis:
+    """Check that σ has a Lipschitz slope: H1 of every theorem that asks for smoothness."""
+    holds = setting.activation.slope_lipschitz is not None
+    return Hypothesis("H1", "the slope of the activation is Lipschitz", holds)
+
+
+def norm_bounds(run: TrainingRun, network: int) -> np.ndarray:
+    """Return upper bounds of ‖Θ_t‖: exact at the recorded steps, plus the path walked in between.
+
+    Args:
+        run: a training run.
+        network: which of its networks.
+
+    Returns:
+        (T+1,), in the unit of the weights; exact everywhere if every step was recorded.
+    """
+    exact = np.array([float(c.parameter_norm()[network]) for c in run.checkpoints])
+    last = np.searchsorted(run.steps, np.arange(run.n_steps + 1), side="right") - 1
+    path = run.path[:, network]
+    return np.asarray(exact[last] + path - path[run.steps[last]])
+
+
+def named(hypothesis: Hypothesis, name: str, statement: str | None = None) -> Hypothesis:
+    """Return a hypothesis under the name, and in the words, that it has on another page."""
+    return replace(hypothesis, name=name, statement=statement or hypothesis.statement)
+
+
+@dataclass(frozen=True)
+class LocalSmoothness:
+    """Bound by how much the gradient of the risk differs between two points of a ball.
+
+    ‖∇R(Θ) − ∇R(Θ')‖ ≤ β(U, R(Θ'))·‖Θ − Θ'‖ for ‖Θ‖, ‖Θ'‖ ≤ U; MSE and Huber alike.
+
+    References:
+        The book's lemma `lem-smoothness`.
+    """
+
+    label = "lem-smoothness"
+    title = "The gradient turns slowly"
+
+    def bound(self, setting: Setting, norm: float, risk: float) -> float:
+        """Return β(U, R).
+
+        Args:
+            setting: gives σ, m, the data's radius and the loss.
+            norm: U.
+            risk: R at one of the two points.
+
+        Raises:
+            HypothesisError: σ has no Lipschitz slope.
+        """
+        return float(smoothness(setting, norm, risk))
+
+    def verdict(
+        self,
+        setting: Setting,
+        here: Ensemble,
+        there: Ensemble,
+        data: tuple[Tensor, Tensor],
+        subject: str = "",
+    ) -> Verdict:
+        """Return what the lemma says of two networks.
+
+        Args:
+            setting: in which both are looked at.
+            here: Θ, an ensemble of size one.
+            there: Θ', another; the bound takes the smaller of the two risks.
+            data: inputs (n, d) and targets (n, 1).
+            subject: which pair this is about.
+
+        Returns:
+            The `Verdict`; measured is ‖∇R(Θ) − ∇R(Θ')‖/‖Θ − Θ'‖.
+        """
+        holds = smooth_activation(setting)
+        ends = [risk_and_gradient(each, *data, setting.loss) for each in (here, there)]
+        turned = sum((ends[0][1][n] - ends[1][1][n]).square().sum() for n in BLOCKS)
+        moved = sum((getattr(here, n) - getattr(there, n)).square().sum() for n in BLOCKS)
+        norm = max(float(each.parameter_norm()[0]) for each in (here, there))
+        risk = min(float(end[0][0]) for end in ends)
+        return Verdict(
+            theorem=self.label,
+            title=self.title,
+            quantity="change of the gradient per length of the step",
+            hypotheses=(holds,),
+            bound=self.bound(setting, norm, risk) if holds.holds else None,
+            measured=float(turned / moved) ** 0.5 if moved > 0 else 0.0,
+            subject=subject,
+        )
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Bound the smallest squared gradient by the fall of the risk over the mass.
+
+    If α_t·β(U_t, R_t) ≤ 1 with U_t ≥ max(‖Θ_t‖, ‖Θ_{t+1}‖) at every step, each step lowers the risk
+    by ½α_t‖∇R_t‖², and min_{t<T}‖∇R_t‖² ≤ 2(R₀ − R_T)/S_T. It knows nothing of which step is best.
+
+    References:
+        The book's theorem `thm-descent`.
+    """
+
+    label = "thm-descent"
+    title = "Descent, step by step"
+
+    def bound(self, run: TrainingRun) -> np.ndarray:
+        """Return 2(R₀ − R_T)/S_T at the end of the run, (K,), rounding of the risks allowed for.
+
+        Args:
+            run: a training run.
+        """
+        return energy_share(risk_fall(run), run.mass[-1])
+
+    def verdict(
+        self, run: TrainingRun, network: int, setting: Setting, subject: str = ""
+    ) -> Verdict:
+        """Return what the theorem says of one network of the run.
+
+        Args:
+            run: a training run.
+            network: which of its networks.
+            setting: in which it was trained.
+            subject: which run this is about.
+
+        Returns:
+            The `Verdict`.
+        """
+        smooth, finite = smooth_activation(setting), named(finite_steps(run, network), "H2")
+        steps = (self._small_rates(run, network, setting),) if smooth.holds else ()
+        return Verdict(
+            theorem=self.label,
+            title=self.title,
+            quantity="smallest squared gradient",
+            hypotheses=(smooth, finite, *steps),
+            bound=float(self.bound(run)[network]),
+            measured=smallest_squared_gradient(run, network),
+            subject=subject,
+        )
+
+    def _small_rates(self, run: TrainingRun, network: int, setting: Setting) -> Hypothesis:
+        norms, rates = norm_bounds(run, network), run.learning_rates[:, network]
+        reached = norms[:-1] + rates * run.gradient_norm[:-1, network]
+        beta = smoothness(setting, np.maximum(norms[:-1], reached), run.risk[:-1, network])
+        statement = "every rate times β(U, R), U past both ends of its step, is at most 1"
+        return small_products("H3", statement, rates, beta)
+
+
+def small_products(
+    name: str, statement: str, rates: np.ndarray, beta: np.ndarray, strict: bool = False
+) -> Hypothesis:
+    """Check α_t·β_t ≤ 1 at every step, up to rounding, or α_t·β_t < 1.
+
+    Args:
+        name: of the hypothesis.
+        statement: in plain words.
+        rates: α_t, (T,).
+        beta: β_t, (T,).
+        strict: whether equality fails.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        # A rate 0 asks nothing of β, however large that is.
+        products = np.where(rates == 0.0, 0.0, rates * beta)
+    allowed = np.nextafter(1.0, 0.0) if strict else 1.0 + RATE_ROUNDING
+    return hypothesis_over_steps(name, statement, [allowed] * len(products), products.tolist())
+
+
+def smallest_squared_gradient(run: TrainingRun, network: int) -> float:
+    """Return min_{t<T}‖∇R_t‖² of one network, NaN left out (infinite if nothing is left)."""
+    norms = run.gradient_norm[:-1, network]
+    finite = norms[np.isfinite(norms)]
+    return float((finite**2).min()) if len(finite) else float("inf")
+
+
+def risk_fall(run: TrainingRun) -> np.ndarray:
+    """Return R₀ − R_T, (K,), plus the share `RISK_ROUNDING` of R₀ for every step.
+
+    Args:
+        run: a training run.
+    """
+    rounding = RISK_ROUNDING * (run.n_steps + 1) * run.risk[0]
+    return np.asarray(run.risk[0] - run.risk[-1] + rounding)
+
+
+def energy_share(risk: np.ndarray, mass: np.ndarray) -> np.ndarray:
+    """Return 2R/S, infinite where S = 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(mass > 0, 2.0 * risk / mass, np.inf)
