@@ -252,3 +252,14 @@ def test_alt_text_says_what_is_drawn() -> None:
     assert "largest loss from 100 to 50" in said and FREE not in said
     assert len(ax.lines) == 3
     plt.close(fig)
+
+
+def test_a_figure_without_numbers_can_be_drawn() -> None:
+    from matplotlib import pyplot as plt
+
+    fig, ax = plt.subplots()
+    nothing = np.array([math.nan])
+    said = draw_ratios(ax, np.array([8]), {EXACT: nothing}, nothing, nothing, "width m")
+    assert "not a number" in said
+    fig.canvas.draw()
+    plt.close(fig)

@@ -1,65 +1,24 @@
-"""The book's rates in a plain PyTorch loop: schedules, caps, the Lipschitz budget, rescaling."""
+"""The book's rates in a plain PyTorch loop: schedules and caps."""
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch_cases import (
+    perceptron,
+    set_gradients,
+    sgd,
+)
 
-from lipbook.caps.lipschitz_budget import LipschitzBudget
-from lipbook.lipschitz import deep_product_upper_bound
-from lipbook.lipschitz.rounding import spectral_norm_lower
-from lipbook.networks import gaussian_ensemble
 from lipbook.schedules import SCHEDULES, make_schedule
-from lipbook.theorems.refusal import HypothesisError
 from lipbook.torch_tools import (
     ModuleBudget,
     hook,
     lr_scheduler,
-    module_certificate,
-    rescale_,
 )
-from lipbook.training import train
-
-UP = 1 + 1e-10
-FORMATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-
-
-def perceptron(sizes, activation=nn.Tanh, dtype=torch.float64, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    layers = []
-    for inputs, outputs in itertools.pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), activation()]
-    model = nn.Sequential(*layers[:-1]).to(dtype)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.copy_(torch.randn(p.shape, generator=g, dtype=torch.float64) / p.shape[-1] ** 0.5)
-    return model
-
-
-def lowest(model):
-    """A proved lower bound of the product of the norms of the stored weights; slopes up to 1."""
-    weights = [m.weight.detach().double().numpy() for m in model if isinstance(m, nn.Linear)]
-    return math.prod(float(spectral_norm_lower(w)) for w in weights) * (1 - 1e-13)
-
-
-def sgd(model, lr=0.1, **options):
-    return torch.optim.SGD(model.parameters(), lr=lr, **options)
-
-
-def set_gradients(model, g, size, along=True):
-    """Gradients whose steps raise the norms of the layers as fast as they can, plus noise."""
-    for p in model.parameters():
-        new = torch.from_numpy(g.normal(size=tuple(p.shape)))
-        if p.ndim == 2 and along:
-            u, _, v = torch.linalg.svd(p.detach().double(), full_matrices=False)
-            new = -u[:, :1] @ v[:1] * g.uniform(0, 3) + g.choice([0.0, 0.1]) * new
-        p.grad = (size * new).clamp(-6e4, 6e4).to(p.dtype)
-
 
 # Rates ---------------------------------------------------------------------------------------
 
@@ -175,182 +134,3 @@ def test_hooks_refuse_steps_that_they_cannot_judge():
     hook(other, model, lambda module, opt: -1.0)
     with pytest.raises(ValueError, match=r"`cap` must return a rate that is at least 0. Got -1.0"):
         other.step()
-
-
-# The budget ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", FORMATS, ids=str)
-@pytest.mark.parametrize("sizes", [[3, 6, 1], [2, 5, 2], [2, 4, 4, 1], [3, 4, 3, 4, 2]], ids=str)
-def test_hostile_gradients_never_overdraw_a_module(sizes, dtype):
-    g, used = np.random.default_rng(len(sizes)), 0.0
-    for seed in range(3):
-        model = perceptron(sizes, dtype=dtype, seed=seed)
-        limit = 1.5 * module_certificate(model)
-        optimizer = sgd(model, lr=10.0 ** g.uniform(-2, 6))
-        hook(optimizer, model, ModuleBudget(limit, g.choice([0.3, 1.0])))
-        for _ in range(25):
-            set_gradients(model, g, 10.0 ** g.uniform(-5, 4))
-            optimizer.step()
-            assert lowest(model) <= limit
-            assert module_certificate(model) <= limit * UP
-        used = max(used, module_certificate(model) / limit)
-    assert used > 0.75
-
-
-def test_without_the_hook_hostile_gradients_pass_any_limit():
-    # Negative control.
-    model = perceptron([3, 6, 1])
-    limit, optimizer = 1.5 * module_certificate(model), sgd(model, lr=1.0)
-    set_gradients(model, np.random.default_rng(0), 10.0)
-    optimizer.step()
-    assert lowest(model) > 10 * limit
-
-
-def test_without_room_for_rounding_float32_overdraws():
-    # Negative control: the exact rate for one layer, in float32 and with nothing to spare.
-    over = 0
-    for seed in range(40):
-        model = perceptron([1, 6, 1], dtype=torch.float32, seed=seed)
-        weight, output = model[0].weight, model[2].weight
-        x, y = (float(torch.linalg.matrix_norm(w.detach(), ord=2)) for w in (weight, output))
-        limit = 1.5 * x * y
-        model[0].weight.grad = -weight.detach().clone() * 7.3
-        sgd(model, lr=(limit - x * y) / (y * 7.3 * x)).step()
-        over += lowest(model) > limit
-    assert over >= 5, over
-
-
-def plain_loop(model, x, y, n_steps, lr, limit=None, share=0.5, certificate="product"):
-    optimizer = sgd(model, lr=lr)
-    if limit is not None:
-        hook(optimizer, model, ModuleBudget(limit, share, certificate))
-    for _ in range(n_steps):
-        optimizer.zero_grad()
-        loss = 0.5 * nn.functional.mse_loss(model(x), y)
-        loss.backward()
-        optimizer.step()
-    return model
-
-
-@pytest.mark.parametrize("certificate", ["product", "sdp"])
-def test_a_plain_loop_and_the_book_train_alike(certificate):
-    x = torch.linspace(-1, 1, 12, dtype=torch.float64)[:, None]
-    y = torch.sin(3 * x)
-    start = gaussian_ensemble(6, 1, seeds=(3,), activation="tanh")
-    model = perceptron([1, 6, 1])
-    with torch.no_grad():
-        for parameter, block in zip(model.parameters(), start.blocks(), strict=True):
-            parameter.copy_(block[0])
-    limit = 1.15 * module_certificate(model, certificate)
-    plain_loop(model, x, y, 150, 0.2, limit, certificate=certificate)
-    plan = make_schedule("constant", 0.2, n_steps=150)
-    run = train(start, x, y, plan, 150, cap=LipschitzBudget(limit, 0.5, certificate))
-    assert (run.learning_rates[-1] < 0.2).all()  # the budget binds
-    for parameter, block in zip(model.parameters(), run.ensemble.blocks(), strict=True):
-        assert torch.allclose(parameter, block[0], rtol=1e-6, atol=1e-9)
-    assert module_certificate(model, certificate) <= limit * UP
-
-
-def test_real_training_in_float32_stays_within_the_budget():
-    x = torch.linspace(-1, 1, 32)[:, None]
-    y = torch.sin(6 * x)
-    for sizes, activation in (([1, 16, 1], nn.ReLU), ([1, 8, 8, 1], nn.SiLU)):
-        model = perceptron(sizes, activation, torch.float32)
-        limit = 1.2 * module_certificate(model)
-        plain_loop(model, x, y, 150, 0.3, limit)
-        assert module_certificate(model) <= limit * UP
-
-
-def test_parameters_without_gradients_and_several_groups_are_fine():
-    model = perceptron([2, 4, 1])
-    model[0].weight.requires_grad_(False)
-    groups = [{"params": [model[2].weight], "lr": 5.0}, {"params": [model[0].bias], "lr": 0.1}]
-    optimizer = torch.optim.SGD(groups, lr=0.1)
-    limit = 1.5 * module_certificate(model)
-    hook(optimizer, model, ModuleBudget(limit))
-    for _ in range(20):
-        model[2].weight.grad = -model[2].weight.detach().clone()
-        optimizer.step()
-    assert 0.9 * limit < module_certificate(model) <= limit * UP
-    assert [group["lr"] for group in optimizer.param_groups] == [5.0, 0.1]
-
-
-def test_a_layer_that_comes_twice_counts_twice():
-    shared = nn.Linear(3, 3).double()
-    model = nn.Sequential(shared, nn.ReLU(), shared, nn.ReLU(), nn.Linear(3, 1).double())
-    limit = 1.5 * module_certificate(model)
-    optimizer = sgd(model, lr=10.0)
-    hook(optimizer, model, ModuleBudget(limit, 1.0))
-    set_gradients(model, np.random.default_rng(0), 1.0)
-    optimizer.step()
-    assert module_certificate(model) <= limit * UP
-    rescale_(model, 0.1)
-    assert module_certificate(model) <= 0.1
-
-
-def test_budgets_refuse_modules_they_do_not_speak_about():
-    model = perceptron([2, 4, 1])
-    with pytest.raises(
-        HypothesisError, match=r"`module` must start below the limit 0.001 for thm-bu"
-    ):
-        hook(sgd(model), model, ModuleBudget(0.001))
-    odd = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 1))
-    with pytest.raises(ValueError, match=r"`module` must hold Linear layers and one of"):
-        hook(sgd(odd), odd, ModuleBudget(1e6))
-    deep = perceptron([2, 4, 4, 1])
-    with pytest.raises(
-        ValueError, match=r"`module` must be Linear, activation, Linear with one out"
-    ):
-        hook(sgd(deep), deep, ModuleBudget(1e6, certificate="sdp"))
-    line = nn.Sequential(nn.Linear(2, 1))
-    with pytest.raises(ValueError, match=r"`module` must have an activation between its layers"):
-        hook(sgd(line), line, ModuleBudget(1e6))
-    with pytest.raises(ValueError, match=r"`certificate` must be 'product' or 'sdp'. Got 'formal'"):
-        ModuleBudget(1.0, certificate="formal")
-    with pytest.raises(ValueError, match=r"`limit` must be a positive number"):
-        ModuleBudget(-1.0)
-    # A refusal leaves no hook behind.
-    optimizer = sgd(model)
-    with pytest.raises(HypothesisError):
-        hook(optimizer, model, ModuleBudget(0.001))
-    set_gradients(model, np.random.default_rng(0), 1.0)
-    before = model[0].weight.detach().clone()
-    optimizer.step()
-    assert not torch.equal(before, model[0].weight)
-
-
-def test_certificates_of_modules_agree_with_the_deep_bounds():
-    for sizes in ([2, 5, 1], [3, 4, 4, 2]):
-        model = perceptron(sizes)
-        assert module_certificate(model) == pytest.approx(deep_product_upper_bound(model))
-    ended = nn.Sequential(*perceptron([2, 4, 2]), nn.Tanh())
-    assert module_certificate(ended) == pytest.approx(deep_product_upper_bound(ended))
-
-
-# Rescaling -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", FORMATS, ids=str)
-@pytest.mark.parametrize("sizes", [[1, 5, 1], [2, 4, 3, 1]], ids=str)
-def test_rescaling_reaches_the_limit_in_every_format(sizes, dtype):
-    model = perceptron(sizes, dtype=dtype)
-    limit = 0.3 * module_certificate(model)
-    factor = rescale_(model, limit)
-    assert 0 < factor < 1 and lowest(model) <= module_certificate(model) <= limit
-    assert module_certificate(model) >= limit * (0.9 if dtype == torch.bfloat16 else 0.98)
-    assert rescale_(model, limit) == 1.0
-    with pytest.raises(ValueError, match=r"`limit` must be a positive number"):
-        rescale_(model, 0.0)
-
-
-def test_rescaling_serves_any_optimiser():
-    model = perceptron([1, 8, 1])
-    x = torch.linspace(-1, 1, 16, dtype=torch.float64)[:, None]
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-    for _ in range(50):
-        optimizer.zero_grad()
-        nn.functional.mse_loss(model(x), torch.sin(5 * x)).backward()
-        optimizer.step()
-        rescale_(model, 2.0)
-        assert module_certificate(model) <= 2.0

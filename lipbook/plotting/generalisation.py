@@ -56,7 +56,9 @@ def draw_ratios(
         )  # fmt: skip
         if np.isfinite(shown).any():
             words.append(f"{route} from {_ends(shown)}")
-    ax.set(xscale="log", yscale="log")
+    ax.set_xscale("log")
+    if any(np.isfinite(line.get_ydata()).any() for line in ax.lines):  # a log scale needs numbers
+        ax.set_yscale("log")
     return f"in multiples of the typical gap, over the {name}: {', '.join(words)}"
 
 

@@ -29,13 +29,13 @@ PULL_ROUNDING = 1e-12
 class MseBudget:
     """Bound path and Lipschitz constant by the mass alone, up to a budget of mass.
 
-    Let J₀ = κ₀ + κ‖Θ_{T₀}‖, q₀ ≥ λ(R_{T₀}), ζ = 2κq₀/J₀² and θ = J₀²S. If θ < θ* =
-    ln(1/ζ)/(1 − ζ), the path is at most e = (J₀/κ)((1 − ζE)^(−1/2) − 1) with
-    E = (e^{(1−ζ)θ} − 1)/(1 − ζ), and Lip(f_t) ≤ L_σ(xy + e√(x² + y²) + e²/2).
+    Let J₀ = κ₀ + κ‖Θ_{T₀}‖, Λ₀ ≥ λ(R_{T₀}), ζ = 2κΛ₀/J₀² and θ = J₀²S. If θ < θ* =
+    ln(1/ζ)/(1 − ζ), the path is at most e = (J₀/κ)((1 − ζX)^(−1/2) − 1) with
+    X = (e^{(1−ζ)θ} − 1)/(1 − ζ), and Lip(f_t) ≤ L_σ(xy + e√(x² + y²) + e²/2).
 
     Attributes:
         setting: gives κ and κ₀.
-        residual: q₀; by default λ(R_{T₀}), read off the run.
+        residual: Λ₀; by default λ(R_{T₀}), read off the run.
         start: T₀, a recorded step of the run.
 
     References:
@@ -50,7 +50,7 @@ class MseBudget:
     title = "The squared loss has a budget"
 
     def residual_of(self, run: TrainingRun) -> np.ndarray:
-        """Return q₀ of each network, (K,).
+        """Return Λ₀ of each network, (K,).
 
         Args:
             run: a training run.
@@ -60,7 +60,7 @@ class MseBudget:
         return np.full(run.ensemble.size, self.residual)
 
     def blind_residual(self, norm: float) -> float:
-        """Return q₀ = (Σy_i²/n)^½ + κ₀u + κu²/2, known before the network has seen any data.
+        """Return Λ₀ = (Σy_i²/n)^½ + κ₀u + κu²/2, known before the network has seen any data.
 
         Args:
             norm: u = ‖Θ_{T₀}‖.
@@ -69,11 +69,11 @@ class MseBudget:
         return s.target_rms + s.kappa_0 * norm + 0.5 * s.kappa * norm**2
 
     def share(self, norm: np.ndarray, residual: np.ndarray) -> np.ndarray:
-        """Return ζ = 2κq₀/J₀².
+        """Return ζ = 2κΛ₀/J₀².
 
         Args:
             norm: ‖Θ_{T₀}‖, (K,).
-            residual: q₀, (K,).
+            residual: Λ₀, (K,).
         """
         growth = self.setting.kappa_0 + self.setting.kappa * norm
         return np.asarray(2.0 * self.setting.kappa * residual / growth**2)
@@ -83,7 +83,7 @@ class MseBudget:
 
         Args:
             norm: ‖Θ_{T₀}‖, (K,).
-            residual: q₀, (K,).
+            residual: Λ₀, (K,).
 
         Returns:
             (K,); 1 where ζ = 1, infinite where ζ = 0.
@@ -97,7 +97,7 @@ class MseBudget:
 
         Args:
             norm: ‖Θ_{T₀}‖, (K,).
-            residual: q₀, (K,).
+            residual: Λ₀, (K,).
             mass: S, (..., K).
         """
         growth = self.setting.kappa_0 + self.setting.kappa * norm
@@ -119,7 +119,7 @@ class MseBudget:
             mass: S.
 
         Raises:
-            HypothesisError: q₀ is not given, or S is beyond the budget of some network.
+            HypothesisError: Λ₀ is not given, or S is beyond the budget of some network.
         """
         if self.residual is None:
             refuse(
@@ -183,7 +183,7 @@ class MseBudget:
             quantity=f"largest Lipschitz constant from step {self.start} on",
             hypotheses=(
                 finite_steps(run, network),
-                Hypothesis("H2", "q₀ is at least the pull at T₀", bool(known and enough)),
+                Hypothesis("H2", "Λ₀ is at least the pull at T₀", bool(known and enough)),
                 self._within_budget(run, network),
             ),
             bound=bound if np.isfinite(bound) else None,

@@ -101,7 +101,7 @@ def _network(weight: list[float], output: list[float], activation: Activation) -
 
 
 def threshold(ratio: float) -> float:
-    """Return p* = 1 + q^(−½): under rates α₀q^t the product grows for ever from α₀v₀² = p* on.
+    """Return ν* = 1 + q^(−½): under rates α₀q^t the product grows for ever from α₀v₀² = ν* on.
 
     Args:
         ratio: q in (0, 1).

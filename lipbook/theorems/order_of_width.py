@@ -42,7 +42,7 @@ def far_datum(target: float) -> tuple[Tensor, Tensor]:
 
 
 def growth_factors(delta: float, rates: np.ndarray) -> tuple[float, float]:
-    """Return C = (P₊ + P₋)/2 and D = (P₊ − P₋)/2 with P± = Π(1 ± √2·δα_t).
+    """Return K⁺ = (P₊ + P₋)/2 and K⁻ = (P₊ − P₋)/2 with P± = Π(1 ± √2·δα_t).
 
     Args:
         delta: δ.
@@ -62,7 +62,7 @@ def growth_factors(delta: float, rates: np.ndarray) -> tuple[float, float]:
 
 
 def gaussian_limit(delta: float, rates: np.ndarray) -> float:
-    """Return CD/(2√2), the limit of f_T'(1)/m at the book's standard Gaussian start.
+    """Return K⁺K⁻/(2√2), the limit of f_T'(1)/m at the book's standard Gaussian start.
 
     Args:
         delta: δ.
@@ -77,7 +77,7 @@ def gaussian_limit(delta: float, rates: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class OrderOfWidth:
-    """Give the constant Lip(f_T) = m·D(1 + C)/(2√2) of m equal neurons pulled by one far datum.
+    """Give the constant Lip(f_T) = m·K⁻(1 + K⁺)/(2√2) of m equal neurons pulled by one far datum.
 
     The Huber loss, ReLU, the start `equal_start`, the datum x = 1 with y so large that the residual
     stays below −δ. It is exact.
@@ -95,7 +95,7 @@ class OrderOfWidth:
     title = "The order of the width is attained"
 
     def bound(self, width: int, rates: np.ndarray) -> float:
-        """Return m·D(1 + C)/(2√2).
+        """Return m·K⁻(1 + K⁺)/(2√2).
 
         Args:
             width: m.
