@@ -136,3 +136,29 @@ def draw_widths(
 def _median(values: np.ndarray) -> float:
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if len(finite) else float("nan")
+
+
+def verdict_row(
+    words: str, applies: tuple[int, int], failed: str, bound: float | None, measured: float
+) -> dict[str, str]:
+    """Summarise what a theorem says of several networks as one row of a table.
+
+    Args:
+        words: names the row.
+        applies: to how many networks the theorem applies, and how many there are.
+        failed: the hypothesis that fails first for the first network, or "".
+        bound: its bound where the theorem applies to it, else None.
+        measured: what is bounded.
+
+    Returns:
+        The row, as text.
+    """
+    said = bound is not None
+    return {
+        "form": words,
+        "applies to": fmt(applies),
+        "fails first": failed,
+        "bound": fmt(bound) if said else "none",
+        "largest constant": fmt(measured),
+        "ratio": fmt(bound / measured) if bound is not None and measured else "",
+    }

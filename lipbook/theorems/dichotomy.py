@@ -94,6 +94,22 @@ def relu_problem(v: float) -> tuple[Ensemble, Tensor, Tensor]:
     return network, x, torch.zeros(2, 1, dtype=torch.float64)
 
 
+def kink_problem() -> tuple[Ensemble, Tensor, Tensor]:
+    """Return one ReLU neuron on its kink, from which the risk rises at every rate.
+
+    f(x) = 3·relu(x), with the samples (0, −4) and (1, 4).
+
+    Returns:
+        An ensemble of one network, inputs (2, 1), targets (2, 1).
+
+    References:
+        The exercise `ex-kink` of the book.
+    """
+    x = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    y = torch.tensor([[-4.0], [4.0]], dtype=torch.float64)
+    return _network([1.0], [3.0], ACTIVATIONS["relu"]), x, y
+
+
 def _network(weight: list[float], output: list[float], activation: Activation) -> Ensemble:
     w, a = (torch.tensor(each, dtype=torch.float64) for each in (weight, output))
     c = torch.zeros(1, 1, dtype=torch.float64)
