@@ -23,6 +23,7 @@ from lipbook.theorems.adaptive import Adaptive
 from lipbook.theorems.bounded_activation import BoundedActivation
 from lipbook.theorems.bounded_pull import BoundedPull
 from lipbook.theorems.budgets import MseBudget
+from lipbook.theorems.dichotomy import kink_problem
 from lipbook.theorems.energy import Energy
 from lipbook.theorems.growth import GradientGrowth, lipschitz_after, norms
 from lipbook.training import train
@@ -246,3 +247,12 @@ def test_without_decrease_the_energy_bound_fails():
     assert seen >= 5
     with pytest.raises(HypothesisError, match=r"`share` must lie in \(0, 1\] for thm-energy"):
         Energy(share=1.5)
+
+
+def test_from_a_kink_the_risk_rises_at_every_rate_and_nothing_pays_for_the_path():
+    for rate in (1e-6, 1e-2, 1.0):
+        run = train(*kink_problem(), make_schedule("cosine", rate, n_steps=1), 1)
+        assert run.risk[1, 0] - run.risk[0, 0] >= (2 * rate + 0.75 * rate**2) * (1 - 1e-6)
+        verdict = Energy().verdict(run, 0, 0.0)
+        assert verdict.failed.name == "H2" and verdict.failed_step == 0
+        assert run.path[-1, 0] > Energy().path_bounds(run)[-1, 0]
