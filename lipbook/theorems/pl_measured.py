@@ -21,7 +21,7 @@ from lipbook.training import TrainingRun
 class MeasuredPL:
     """Bound the Polyak–Łojasiewicz constant from below by the tangent kernel.
 
-    μ = λ_min(JJᵀ)/n for MSE; for Huber this times min(1, δ/(2max|r_i| − δ)). Then ‖∇R‖² ≥ 2μR, with
+    μ = λ_min(JJᵀ)/n for MSE; for Huber this times δ/max(δ, 2max|r_i| − δ). Then ‖∇R‖² ≥ 2μR, with
     R* = 0.
 
     Attributes:
@@ -37,14 +37,16 @@ class MeasuredPL:
     title = "The constant, measured"
 
     def share(self, residual: float) -> float:
-        """Return the least of φ'(r)²/(2φ(r)) over |r| ≤ `residual`: 1 for MSE.
+        """Return the least of φ'(r)²/(2φ(r)) over 0 < |r| ≤ `residual`.
+
+        1 for MSE, δ/max(δ, 2·`residual` − δ) for Huber.
 
         Args:
             residual: the largest residual.
         """
-        if not isinstance(self.loss, Huber) or residual <= self.loss.delta:
+        if not isinstance(self.loss, Huber):
             return 1.0
-        return self.loss.delta / (2.0 * residual - self.loss.delta)
+        return self.loss.delta / max(self.loss.delta, 2.0 * residual - self.loss.delta)
 
     def kernel(self, ensemble: Ensemble, network: int, x: Tensor) -> LeastEigenvalue:
         """Return λ_min(JJᵀ) with its numerical error.
