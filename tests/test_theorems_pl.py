@@ -228,6 +228,31 @@ def test_the_huber_share_is_needed_and_attained():
     assert slope < 2 * MeasuredPL(get_loss("mse")).bound(network, 0, x, y) * risk
 
 
+@pytest.mark.parametrize("residual", [0.0, 0.3, 0.499, 0.5, 0.501, 0.9, 1.0, 1.001, 3.0, 50.0])
+def test_the_huber_share_is_the_least_quotient_below_and_above_half_the_threshold(residual):
+    # δ/(2r − δ) alone is negative for r < δ/2 and infinite at δ/2: there the share is 1.
+    huber = get_loss("huber", 1.0)
+    share = MeasuredPL(huber).share(residual)
+    assert share == (1.0 if residual <= 1.0 else pytest.approx(1.0 / (2.0 * residual - 1.0)))
+    if residual == 0.0:
+        return
+    r = np.linspace(residual / 1000, residual, 1000)
+    value = np.where(r <= 1.0, r**2 / 2, r - 0.5)
+    assert share == pytest.approx(float((np.minimum(r, 1.0) ** 2 / (2 * value)).min()))
+
+
+def test_small_huber_residuals_have_the_constant_of_the_squared_loss():
+    generator = np.random.default_rng(1)
+    ensemble = gaussian_ensemble(9, 2, seeds=(0,), activation="tanh")
+    x = torch.from_numpy(generator.uniform(-1, 1, (4, 2)))
+    y = ensemble(x)[0] + 0.3 * torch.from_numpy(generator.uniform(-1, 1, (4, 1)))
+    huber = get_loss("huber", 1.0)
+    mu = MeasuredPL(huber).bound(ensemble, 0, x, y)
+    slope, risk = slope_and_risk(ensemble, x, y, huber)
+    assert mu == MeasuredPL(get_loss("mse")).bound(ensemble, 0, x, y) > 0
+    assert slope >= 2 * mu * risk * (1 - 1e-9)
+
+
 @pytest.mark.parametrize("reason", ["duplicates", "more samples than parameters", "dead"])
 def test_where_the_constant_is_zero(reason):
     x = torch.tensor([[0.1], [0.5], [0.9]], dtype=torch.float64)

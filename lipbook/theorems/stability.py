@@ -46,8 +46,8 @@ class StableSharpness:
     def verdict(self, minimum: Minimum, subject: str = "") -> Verdict:
         """Return what the theorem says of the network that a run ended with.
 
-        Stability cannot be observed. What is tested is that starts moved a little along the sharpest
-        direction, to both sides, come back: a test of λ_max ≤ 2/α near by, not of λ_min ≥ 0.
+        Stability cannot be observed. What is tested is that starts moved a little, to both sides
+        along the sharpest direction, come back: a test of λ_max ≤ 2/α near by, not of λ_min ≥ 0.
 
         Args:
             minimum: the network, its problem and its rate.
