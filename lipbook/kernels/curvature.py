@@ -147,6 +147,10 @@ def lanczos_pair(
         images.append(curvature(basis[-1]))
     kept, mapped = torch.stack(basis, dim=1), torch.stack(images, dim=1)
     small = torch.einsum("kip,kjp->kij", kept, mapped)
+    # A vector that is not there must not be the top one, not even where ∇²R is 0.
+    absent = (kept.norm(dim=2) == 0.0).to(small)
+    least = 1.0 + 2.0 * len(basis) * small.abs().amax(dim=(1, 2))
+    small = small - torch.diag_embed(absent * least[:, None])
     values, vectors = torch.linalg.eigh(0.5 * (small + small.transpose(1, 2)))
     top, weights = values[:, -1], vectors[:, :, -1]
     q, image = (torch.einsum("kjp,kj->kp", each, weights) for each in (kept, mapped))
@@ -156,8 +160,7 @@ def lanczos_pair(
 def _next_vector(basis: list[Tensor], image: Tensor) -> Tensor:
     """Return the part of `image` that is orthogonal to the basis, of length one.
 
-    It is zero where the space is invariant already, which adds a harmless Ritz value 0: λ_max ≥ 0
-    unless ∇²R is negative definite, and it never is, as ∂²R/∂a_j² ≥ 0.
+    It is zero where the space is invariant already.
     """
     kept, rest = torch.stack(basis, dim=1), image
     for _ in range(2):  # twice is enough for orthogonality to rounding
