@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from lipbook.losses import Loss
-from lipbook.networks import Ensemble
+from lipbook.networks import BLOCKS, Ensemble
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,17 @@ def risk_and_gradient(
         "output_bias": outer.sum(1),
     }
     return loss.risk(use.residual), gradient
+
+
+def descended(ensemble: Ensemble, gradient: Mapping[str, Tensor], length: float) -> Ensemble:
+    """Return new networks, Θ − length·gradient.
+
+    Args:
+        ensemble: K networks; left unchanged.
+        gradient: as `risk_and_gradient` returns it.
+        length: by which the gradient is multiplied.
+    """
+    return replace(ensemble, **{n: getattr(ensemble, n) - length * gradient[n] for n in BLOCKS})
 
 
 def _product(left: Tensor, right: Tensor, out: Tensor) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from lipbook.comparison import Settings, constants_of, most_telling, train_each
 from lipbook.data import Dataset
+from lipbook.medians import finite_median
 from lipbook.theorems import EventualDecay
 
 
@@ -92,13 +91,8 @@ def outcomes_of_settings(dataset: Dataset, variants: Sequence[Settings]) -> list
     _, upper = constants_of(run, 1e-4)
     shape = (len(variants), len(variants[0].seeds))
     return [
-        DecayOutcome(_median(risk), _median(lipschitz))
+        DecayOutcome(finite_median(risk), finite_median(lipschitz))
         for risk, lipschitz in zip(
             run.risk[-1].reshape(shape), upper[-1].reshape(shape), strict=True
         )
     ]
-
-
-def _median(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if len(finite) else float("nan")

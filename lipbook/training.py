@@ -221,6 +221,7 @@ class _Descent:
         self.diverged_at = torch.full((start.size,), -1, device=like.device)
         self.checkpoints: dict[int, Ensemble] = {}
         self.mass = like.new_zeros(start.size)
+        self.first_norm = start.parameter_norm()
 
     def keep_checkpoint(self, step: int) -> None:
         self.checkpoints[step] = self.moving.clone()
@@ -255,7 +256,7 @@ class _Descent:
             block_norms=self.block_norms[step],
             risk=self.risk[step],
             first_risk=self.risk[0],
-            first_norm=self.start.parameter_norm(),
+            first_norm=self.first_norm,
             mass=self.mass,
         )
         allowed = torch.minimum(self.rates[step], self.cap(state))

@@ -24,6 +24,7 @@ LAYERS = (
     (
         "__init__",
         "benchmark_results",
+        "medians",
         "parameters",
         "records",
         "wording",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ CLAIMS = {
     name: dict(re.findall(r"^:(\w+): (.*)$", options, flags=re.MULTILINE))
     for name, options in re.findall(r":::\{claim\} (C\d)\n((?::\w+: .*\n)+)", PAGE)
 }
+BOOK = functools.cache(lambda: catalogue(ROOT))
 SHOWN = ("proved and observed", "observed only")
 
 
@@ -29,7 +31,7 @@ def test_every_claim_has_a_chain() -> None:
 
 @pytest.mark.parametrize("name", sorted(CLAIMS))
 def test_a_chain_ends_in_code_and_tests(name: str) -> None:
-    known = catalogue(ROOT)
+    known = BOOK()
     for label in labels_of(name):
         assert known[label].code, f"no class has the label {label}"
         assert known[label].tests, f"no test uses {known[label].code}"
@@ -37,7 +39,7 @@ def test_a_chain_ends_in_code_and_tests(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(CLAIMS))
 def test_what_counts_as_shown_was_seen(name: str) -> None:
-    known, status = catalogue(ROOT), CLAIMS[name]["status"]
+    known, status = BOOK(), CLAIMS[name]["status"]
     if status.startswith("proved"):
         assert labels_of(name)
     if status == "proved and observed":
@@ -50,7 +52,7 @@ def test_what_counts_as_shown_was_seen(name: str) -> None:
 def test_labels_in_code_are_statements_of_the_book() -> None:
     pages = [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").glob("*.md")]
     text = "".join(page.read_text(encoding="utf-8") for page in pages)
-    for label, entry in catalogue(ROOT).items():
+    for label, entry in BOOK().items():
         assert f":label: {label}" in text, f"{entry.code} belongs to no statement"
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_runs import batches, kind_of
 
 from lipbook.experiments.generalisation import (
     EXACT,
@@ -38,7 +39,6 @@ from lipbook.theorems.near_start import NearStart, WidthFreeGap, short_rate
 from lipbook.theorems.refusal import HypothesisError
 from lipbook.theorems.verdict import ROUNDING_FACTOR
 from lipbook.training import train
-from tests.random_runs import batches, kind_of
 
 ROUND = ROUNDING_FACTOR
 

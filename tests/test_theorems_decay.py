@@ -20,12 +20,13 @@ from lipbook.networks import BLOCKS, gaussian_ensemble
 from lipbook.schedules import ConstantRate, ExponentialRate, PowerRate, make_schedule
 from lipbook.theorems import HypothesisError, Setting
 from lipbook.theorems.adaptive import Adaptive
+from lipbook.theorems.after_path import lipschitz_after, norms
 from lipbook.theorems.bounded_activation import BoundedActivation
 from lipbook.theorems.bounded_pull import BoundedPull
 from lipbook.theorems.budgets import MseBudget
 from lipbook.theorems.dichotomy import kink_problem
 from lipbook.theorems.energy import Energy
-from lipbook.theorems.growth import GradientGrowth, lipschitz_after, norms
+from lipbook.theorems.growth import GradientGrowth
 from lipbook.training import train
 
 NAMES = sorted(ACTIVATIONS)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import sympy as sp
 
+from lipbook.theorems import Setting
 from lipbook.theorems.budgets import MseBudget
 from lipbook.theorems.dichotomy import product_law, threshold
 
@@ -135,7 +136,7 @@ def test_the_flow_of_one_far_datum():
 
 def test_the_budget_never_allows_less_than_its_first_order():
     class Plain:
-        kappa, kappa_0 = 1.3, 2.0
+        kappa, kappa_0, growth = 1.3, 2.0, Setting.growth
 
     theorem = MseBudget(Plain())  # type: ignore[arg-type]
     for residual in (0.0, 1e-6, 0.5, 3.0, 40.0):

@@ -18,9 +18,9 @@ from lipbook.losses import get_loss
 from lipbook.networks import BLOCKS, gaussian_ensemble
 from lipbook.schedules import ConstantRate, Schedule
 from lipbook.theorems import HypothesisError, Setting
+from lipbook.theorems.after_path import norms
 from lipbook.theorems.bounded_pull import BoundedPull
 from lipbook.theorems.budgets import MseBudget
-from lipbook.theorems.growth import norms
 from lipbook.theorems.order_of_width import (
     OrderOfWidth,
     equal_start,

@@ -23,13 +23,8 @@ from promise_cases import (
 from lipbook.activations import ACTIVATIONS
 from lipbook.lipschitz import Ball, sampled_lower_bound, sdp_bracket
 from lipbook.networks import gaussian_ensemble
-from lipbook.theorems.moduli import (
-    CERTIFICATES,
-    Modulus,
-    certificates,
-    growth,
-    path_growth,
-)
+from lipbook.theorems.after_path import path_growth
+from lipbook.theorems.moduli import CERTIFICATES, Modulus, certificates, growth
 from lipbook.theorems.refusal import HypothesisError
 from lipbook.theorems.smooth_modulus import SmoothModulus
 

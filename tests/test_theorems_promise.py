@@ -17,12 +17,9 @@ from random_runs import N_STEPS, batches
 from lipbook.lipschitz import brackets, sampled_lower_bound, sdp_bracket
 from lipbook.networks import gaussian_ensemble
 from lipbook.schedules import make_schedule
+from lipbook.theorems.after_path import path_growth
 from lipbook.theorems.descent import EventualDecay, finite_steps, sufficient_decrease
-from lipbook.theorems.moduli import (
-    CERTIFICATES,
-    certificates,
-    path_growth,
-)
+from lipbook.theorems.moduli import CERTIFICATES, certificates
 from lipbook.theorems.promise import Promise, SmoothPromise
 from lipbook.theorems.refusal import HypothesisError
 from lipbook.training import train

@@ -25,7 +25,7 @@
   };
   addEventListener("resize", soon);
   addEventListener("load", soon);
-  document.fonts?.addEventListener("loadingdone", soon);
+  document.fonts?.addEventListener("loadingdone", mark); // wider letters: at once, not a frame late
   document.addEventListener("toggle", soon, true); // a fold that opens shows new boxes
   soon();
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lipbook.gradients import Buffers, risk_and_gradient
+from lipbook.gradients import Buffers, descended, risk_and_gradient
 from lipbook.losses import Loss
 from lipbook.networks import BLOCKS, Ensemble
 from lipbook.theorems.moduli import certificates
@@ -72,40 +74,52 @@ def flow_to_limit(
     Raises:
         ValueError: several networks, or a start above the limit.
     """
-    seen = float(certificates(ensemble, certificate)[0])
-    if ensemble.size != 1 or not seen <= limit:
-        raise ValueError(
-            "`ensemble` must be one network that starts below the limit. "
-            f"Got {ensemble.size} with a certificate of {seen:g}. Raise the limit."
-        )
+    seen = _first_certificate(ensemble, limit, certificate)
     buffers = Buffers.make(ensemble, len(x))
 
     def follow(start: Ensemble, length: float) -> Ensemble:
         return _runge_kutta(start, x, y, loss, length, buffers)
 
+    def steepness(network: Ensemble) -> float:
+        return float(certificates(network, certificate)[0])
+
+    def inside(start: Ensemble, part: float) -> bool:
+        return steepness(follow(start, part)) <= limit
+
     here, times, points, history = ensemble, [0.0], [flat(ensemble)[0]], [seen]
     for index in range(round(horizon / step)):
         there, length = follow(here, step), step
-        over = float(certificates(there, certificate)[0]) > limit
+        seen = steepness(there)
+        over = seen > limit
         if over:
-            length = _last_below(here, step, limit, certificate, follow)
+            length = _last_below(partial(inside, here), step)
             there = follow(here, length)
+            seen = steepness(there)
         times.append(index * step + length)
         points.append(flat(there)[0])
-        history.append(float(certificates(there, certificate)[0]))
+        history.append(seen)
         if over:
             return FlowPath(np.array(times), np.stack(points), np.array(history), True)
         here = there
     return FlowPath(np.array(times), np.stack(points), np.array(history), False)
 
 
-def _last_below(here, step, limit, certificate, follow):  # type: ignore[no-untyped-def]
+def _first_certificate(ensemble: Ensemble, limit: float, certificate: str) -> float:
+    seen = float(certificates(ensemble, certificate)[0])
+    if ensemble.size != 1 or not seen <= limit:
+        raise ValueError(
+            "`ensemble` must be one network that starts below the limit. "
+            f"Got {ensemble.size} with a certificate of {seen:g}. Raise the limit."
+        )
+    return seen
+
+
+def _last_below(inside: Callable[[float], bool], step: float) -> float:
     """Return the longest part of a step that stays within the limit, by bisection."""
     low, high = 0.0, step
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        inside = float(certificates(follow(here, middle), certificate)[0]) <= limit
-        low, high = (middle, high) if inside else (low, middle)
+        low, high = (middle, high) if inside(middle) else (low, middle)
     return low
 
 
@@ -114,12 +128,8 @@ def _runge_kutta(
 ) -> Ensemble:
     slopes: list[dict[str, Tensor]] = []
     for share in (0.0, 0.5, 0.5, 1.0):
-        point = _moved(start, slopes[-1], share * length) if slopes else start
+        point = descended(start, slopes[-1], share * length) if slopes else start
         slopes.append(risk_and_gradient(point, x, y, loss, buffers)[1])
     one, two, three, four = slopes
     mean = {n: (one[n] + 2.0 * two[n] + 2.0 * three[n] + four[n]) / 6.0 for n in BLOCKS}
-    return _moved(start, mean, length)
-
-
-def _moved(start: Ensemble, slope: dict[str, Tensor], length: float) -> Ensemble:
-    return replace(start, **{n: getattr(start, n) - length * slope[n] for n in BLOCKS})
+    return descended(start, mean, length)

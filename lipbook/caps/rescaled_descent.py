@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipbook.gradients import Buffers, risk_and_gradient
+from lipbook.gradients import Buffers, descended, risk_and_gradient
 from lipbook.losses import Loss, get_loss
-from lipbook.networks import BLOCKS, Ensemble
+from lipbook.networks import Ensemble
 from lipbook.theorems.moduli import certificates
 
 # More rounds than rounding could ask for: each shrinks by a little more than the last.
@@ -122,9 +122,7 @@ def train_rescaled(
         value, gradient = risk_and_gradient(moving, x, y, objective, buffers)
         risk[step], history[step] = value.cpu().numpy(), seen
         if step < n_steps:
-            changed = {n: getattr(moving, n) - learning_rate * gradient[n] for n in BLOCKS}
-            moving, seen, factors[step] = rescaled_to(
-                replace(moving, **changed), limit, certificate
-            )
+            stepped = descended(moving, gradient, learning_rate)
+            moving, seen, factors[step] = rescaled_to(stepped, limit, certificate)
     risk[~np.isfinite(risk)] = np.nan
     return RescaledRun(moving, risk, history, factors[:-1])

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lipbook.experiments.constant_rates import EdgeRuns, WideRuns
+from lipbook.medians import known_median
 from lipbook.theorems import EventualDecay, Verdict
 from lipbook.theorems.pl_measured import MeasuredPL
 from lipbook.theorems.pl_path import decrease_factor
@@ -20,12 +21,7 @@ def medians(numbers: Mapping[str, Sequence[float] | np.ndarray]) -> dict[str, fl
     Args:
         numbers: {quantity: one number per start}.
     """
-    found = {}
-    for key, values in numbers.items():
-        known = np.asarray(values, dtype=np.float64)
-        known = known[~np.isnan(known)]
-        found[key] = float(np.median(known)) if len(known) else math.nan
-    return found
+    return {key: known_median(values) for key, values in numbers.items()}
 
 
 def wide_summary(wide: WideRuns) -> dict[str, float]:

@@ -12,6 +12,7 @@ from lipbook.generalization.laws import Law
 from lipbook.generalization.losses_known import gaps, largest_residual, loss_at, standard_error
 from lipbook.lipschitz import bracket, sdp_upper_bound
 from lipbook.losses import Loss
+from lipbook.medians import known_median
 from lipbook.networks import Ensemble, gaussian_ensemble
 from lipbook.schedules import Schedule, make_schedule
 from lipbook.theorems.near_start import NearStart, WidthFreeGap, short_rate
@@ -214,18 +215,22 @@ class Study:
     @property
     def ceiling(self) -> np.ndarray:
         """The median over repeats of the largest possible loss, (q,)."""
-        return np.array([_median([t.ceiling for t in repeats]) for repeats in self.trials])
+        return np.array([known_median([t.ceiling for t in repeats]) for repeats in self.trials])
 
     def medians(self) -> dict[str, np.ndarray]:
         """Return the median bound of each route over the repeats, {route: (q,)}."""
         found = [[t.bounds() for t in repeats] for repeats in self.trials]
-        return {r: np.array([_median([b[r] for b in place]) for place in found]) for r in ROUTES}
+        return {
+            r: np.array([known_median([b[r] for b in place]) for place in found]) for r in ROUTES
+        }
 
     def constants(self) -> dict[str, np.ndarray]:
         """Return the median of each certificate over the repeats, {name: (q,)}."""
         names = ("best", "LipSDP", "product")
         return {
-            name: np.array([_median([t.constants[name] for t in place]) for place in self.trials])
+            name: np.array(
+                [known_median([t.constants[name] for t in place]) for place in self.trials]
+            )
             for name in names
         }
 
@@ -300,8 +305,3 @@ def predicted(input_dim: int) -> dict[str, tuple[str, str]]:
 def _rms(values: Sequence[float]) -> float:
     finite = np.array([v for v in values if math.isfinite(v)])
     return float(np.sqrt((finite**2).mean())) if len(finite) else math.nan
-
-
-def _median(values: Sequence[float]) -> float:
-    known = [v for v in values if not math.isnan(v)]
-    return float(np.median(known)) if known else math.nan

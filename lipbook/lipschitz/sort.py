@@ -163,8 +163,8 @@ def _on_interval(
     lower = down(np.ldexp(down(np.maximum(down(largest, k + 2) - error, 0.0), 1), e), 1)
     # nextafter, not `up`: a positive bound that underflows to 0 here must stay positive.
     upper = np.nextafter(np.ldexp(up(up(largest, k + 2) + error, 1), e), np.inf)
-    if k * order.shape[1] <= LARGEST_EXACT_SUM:
-        for i in np.flatnonzero(~(upper <= (1.0 + rel_gap) * lower)):
+    for i in range(weight.shape[0]):
+        if not is_exact(lower[i], upper[i], rel_gap) and k * order.shape[1] <= LARGEST_EXACT_SUM:
             lower[i], upper[i], cell[i] = largest_slope(
                 weight[i], output[i], kink_slopes, order[i], wanted[i]
             )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from lipbook.medians import finite_median
 from lipbook.plotting.style import EXACT, INK, LOWER, PLAIN, PROMISE, UPPER
 from lipbook.wording import fmt
 
@@ -114,7 +115,7 @@ def draw_widths(
     words = []
     for kinds, mark in ((measured, EXACT), (bounds, PROMISE)):
         for name, values in kinds.items():
-            middle = np.array([_median(row) for row in values])
+            middle = np.array([finite_median(row) for row in values])
             ax.plot(widths, middle, color=mark.color, linestyle=mark.linestyle, linewidth=1.4)
             for column in values.T:
                 ax.plot(widths, column, mark.marker, color=mark.color, markersize=3, alpha=0.5)
@@ -131,11 +132,6 @@ def draw_widths(
     ax.axhline(1.0, color=PLAIN.color, linewidth=0.6, zorder=0)
     ax.set(xscale="log", yscale="log")
     return f"over the widths {widths[0]} to {widths[-1]} (medians): {'; '.join(words)}"
-
-
-def _median(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if len(finite) else float("nan")
 
 
 def verdict_row(

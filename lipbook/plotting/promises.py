@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
+from lipbook.medians import finite_median
 from lipbook.plotting.style import EXACT, INK, LOWER, PLAIN, PROMISE, UPPER, Mark
 from lipbook.wording import fmt
 
@@ -133,17 +134,12 @@ def draw_methods(ax: Axes, ratios: Mapping[str, np.ndarray]) -> str:
         mark = LOWER if name.startswith("throttle") else EXACT
         at = np.full(len(values), height)
         ax.plot(values, at, mark.marker, color=mark.color, markersize=6, alpha=0.7)
-        words.append(f"{name} {_shown(_median(values))}")
+        words.append(f"{name} {_shown(finite_median(values))}")
     ax.axvline(1.0, color=INK, linewidth=0.8, zorder=0)
     ax.set_yticks(range(len(ratios)), list(ratios))
     ax.set(xlabel="final risk / that of the first method (1)", xlim=(0.0, None))
     ax.invert_yaxis()
     return f"Dots, one per seed, for each method; medians: {', '.join(words)}."
-
-
-def _median(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if len(finite) else float("nan")
 
 
 def _shown(value: float) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import seaborn
 from matplotlib.axes import Axes
 
+from lipbook.medians import finite_median
 from lipbook.plotting.style import EXACT, INK, PLAIN, PROMISE, UPPER
 from lipbook.wording import fmt
 
@@ -79,8 +80,8 @@ def draw_constants(
 
 
 def _median(values: np.ndarray) -> str:
-    finite = values[np.isfinite(values)]
-    return "divergence" if len(finite) == 0 else fmt(float(np.median(finite)))
+    middle = finite_median(values)
+    return "divergence" if np.isnan(middle) else fmt(middle)
 
 
 def _mark_start(ax: Axes, start: int | None) -> None:

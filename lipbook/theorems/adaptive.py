@@ -8,10 +8,10 @@ import numpy as np
 
 from lipbook.networks import Ensemble
 from lipbook.schedules import RateFunction
+from lipbook.theorems.after_path import AlongPath, checkpoint, lipschitz_after
 from lipbook.theorems.descent import finite_steps
-from lipbook.theorems.growth import checkpoint, lipschitz_after
 from lipbook.theorems.refusal import refuse
-from lipbook.theorems.verdict import Hypothesis, Verdict, hypothesis_over_steps
+from lipbook.theorems.verdict import Hypothesis, hypothesis_over_steps
 from lipbook.training import TrainingRun
 
 # A step at the edge of what is allowed may come out longer by a few roundings.
@@ -19,7 +19,7 @@ STEP_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
-class Adaptive:
+class Adaptive(AlongPath):
     """Bound path and Lipschitz constant where each step is at most C·ρ(t − T₀) long.
 
     ℓ_t − ℓ_{T₀} ≤ G = C·Σρ and Lip(f_t) ≤ L_σ(xy + G√(x² + y²) + G²/2) with x = ‖W_{T₀}‖_op and
@@ -68,47 +68,19 @@ class Adaptive:
         sums = np.concatenate([np.full(self.start, np.nan), [0.0], np.cumsum(later)])
         return np.repeat(sums[:, None], run.ensemble.size, axis=1)
 
-    def bounds(self, run: TrainingRun) -> np.ndarray:
-        """Return the bound at every step, (T+1, K), NaN before T₀.
-
-        Args:
-            run: a training run.
-
-        Raises:
-            ValueError: T₀ is not among the run's recorded steps.
-        """
-        return lipschitz_after(checkpoint(run, self.start), self.path_bounds(run))
-
-    def verdict(
-        self, run: TrainingRun, network: int, lipschitz: float, subject: str = ""
-    ) -> Verdict:
-        """Return what the theorem says of one network.
-
-        Args:
-            run: a training run.
-            network: which of its networks.
-            lipschitz: the largest Lipschitz constant (or an upper bound of it) seen from T₀ on.
-            subject: which run this is about.
-
-        Returns:
-            The `Verdict`; its bound is the one for ever.
-        """
-        total = self.length * self.rate_function.tail(0)
-        later = np.full(run.ensemble.size, total)
-        bound = lipschitz_after(checkpoint(run, self.start), later)[network]
-        return Verdict(
-            theorem=self.label,
-            title=self.title,
-            quantity=f"largest Lipschitz constant from step {self.start} on",
-            hypotheses=(
-                finite_steps(run, network),
-                Hypothesis("H2", "the rate function has a finite sum", bool(total < np.inf)),
-                self._short_steps(run, network),
-            ),
-            bound=float(bound),
-            measured=lipschitz,
-            subject=subject,
+    def hypotheses(self, run: TrainingRun, network: int) -> tuple[Hypothesis, ...]:
+        """Check H1, H2 and H3 on one network."""
+        finite_sum = bool(self.rate_function.tail(0) < np.inf)
+        return (
+            finite_steps(run, network),
+            Hypothesis("H2", "the rate function has a finite sum", finite_sum),
+            self._short_steps(run, network),
         )
+
+    def last_bound(self, run: TrainingRun, network: int) -> float:
+        """Return the bound for ever."""
+        total = np.full(run.ensemble.size, self.length * self.rate_function.tail(0))
+        return float(lipschitz_after(checkpoint(run, self.start), total)[network])
 
     def _short_steps(self, run: TrainingRun, network: int) -> Hypothesis:
         allowed = self.length * self.rate_function(np.arange(run.n_steps - self.start))
@@ -116,9 +88,5 @@ class Adaptive:
         with np.errstate(invalid="ignore"):
             steps = rates * run.gradient_norm[self.start : -1, network]
         statement = "each step from T₀ on is at most C·ρ(t − T₀) long"
-        found = hypothesis_over_steps(
-            "H3", statement, (allowed * (1.0 + STEP_ROUNDING)).tolist(), steps.tolist()
-        )
-        if found.step is None:
-            return found
-        return Hypothesis(found.name, statement, False, self.start + found.step, found.margin)
+        allowed = allowed * (1.0 + STEP_ROUNDING)
+        return hypothesis_over_steps("H3", statement, allowed.tolist(), steps.tolist(), self.start)

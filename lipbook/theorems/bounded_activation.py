@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipbook.networks import Ensemble
+from lipbook.theorems.after_path import FromStart, checkpoint, lipschitz_after_blocks, mass_since
 from lipbook.theorems.descent import finite_steps
-from lipbook.theorems.growth import checkpoint, lipschitz_after_blocks, mass_since
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
-from lipbook.theorems.verdict import Hypothesis, Verdict
+from lipbook.theorems.verdict import Hypothesis
 from lipbook.training import TrainingRun
 
 
 @dataclass(frozen=True)
-class BoundedActivation:
+class BoundedActivation(FromStart):
     """Bound the Lipschitz constant by the mass, for |σ| ≤ M; squared and Huber loss.
 
     With Γ = √(1 + mM²), Y the root mean square of the targets and E = ‖(a, c)‖ + Y/Γ at T₀:
@@ -51,7 +51,6 @@ class BoundedActivation:
                 "activation", "be bounded", self.label, "H2", repr(self.setting.activation.name),
                 "Use tanh or sigmoid, or look for a budget in thm-mse-budget.",
             )  # fmt: skip
-            raise AssertionError
         return float(np.hypot(1.0, np.sqrt(self.setting.width) * bound))
 
     def gentle_rate(self) -> float:
@@ -134,30 +133,13 @@ class BoundedActivation:
         start, mass = checkpoint(run, self.start), mass_since(run, self.start)
         return self.bound(start, mass, self.gentle(run))
 
-    def verdict(
-        self, run: TrainingRun, network: int, lipschitz: float, subject: str = ""
-    ) -> Verdict:
-        """Return what the theorem says of one network at the end of the run.
-
-        Args:
-            run: a training run.
-            network: which of its networks.
-            lipschitz: the largest Lipschitz constant (or an upper bound of it) seen from T₀ on.
-            subject: which run this is about.
-
-        Returns:
-            The `Verdict`.
-        """
+    def hypotheses(self, run: TrainingRun, network: int) -> tuple[Hypothesis, ...]:
+        """Check H1 and H2 on one network."""
         bounded = self.setting.activation.bound is not None
-        return Verdict(
-            theorem=self.label,
-            title=self.title,
-            quantity=f"largest Lipschitz constant from step {self.start} on",
-            hypotheses=(
-                finite_steps(run, network),
-                Hypothesis("H2", "the activation is bounded", bounded),
-            ),
-            bound=float(self.bounds(run)[-1, network]) if bounded else None,
-            measured=lipschitz,
-            subject=subject,
-        )
+        return finite_steps(run, network), Hypothesis("H2", "the activation is bounded", bounded)
+
+    def last_bound(self, run: TrainingRun, network: int) -> float | None:
+        """Return the bound at the end of the run, None if σ is unbounded."""
+        if self.setting.activation.bound is None:
+            return None
+        return float(self.bounds(run)[-1, network])

@@ -8,25 +8,23 @@ import numpy as np
 
 from lipbook.losses import Huber
 from lipbook.networks import Ensemble
-from lipbook.theorems.descent import finite_steps
-from lipbook.theorems.growth import (
+from lipbook.theorems.after_path import (
+    FromStart,
     checkpoint,
     lipschitz_after_blocks,
     mass_since,
     norms,
 )
+from lipbook.theorems.descent import finite_steps
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
-from lipbook.theorems.smoothness import pulls
-from lipbook.theorems.verdict import Hypothesis, Verdict, hypothesis_over_steps
+from lipbook.theorems.smoothness import PULL_ROUNDING, pulls
+from lipbook.theorems.verdict import Hypothesis, hypothesis_over_steps
 from lipbook.training import TrainingRun
-
-# A risk that stays where it is may come out larger by a few roundings.
-PULL_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
-class BoundedPull:
+class BoundedPull(FromStart):
     """Bound path and Lipschitz constant by the mass, where the residuals' pull is at most Λ.
 
     With h = κΛS, ω = ‖V‖_F + |σ(0)|√m/κ and A = ‖a‖ at T₀:
@@ -69,7 +67,6 @@ class BoundedPull:
             "pull", "be given for a loss whose derivative is unbounded", self.label, "H2", None,
             "Give √(2R₀) for a run whose risk never rises, or use the Huber loss.",
         )  # fmt: skip
-        raise AssertionError
 
     def block_bounds(
         self, start: Ensemble, mass: np.ndarray, pull: np.ndarray | None = None
@@ -138,38 +135,18 @@ class BoundedPull:
         mass = mass_since(run, self.start)
         return self.bound(checkpoint(run, self.start), mass, self.pull_of(run))
 
-    def verdict(
-        self, run: TrainingRun, network: int, lipschitz: float, subject: str = ""
-    ) -> Verdict:
-        """Return what the theorem says of one network at the end of the run.
-
-        Args:
-            run: a training run.
-            network: which of its networks.
-            lipschitz: the largest Lipschitz constant (or an upper bound of it) seen from T₀ on.
-            subject: which run this is about.
-
-        Returns:
-            The `Verdict`.
-        """
+    def hypotheses(self, run: TrainingRun, network: int) -> tuple[Hypothesis, ...]:
+        """Check H1 and H2 on one network."""
         allowed = self.pull_of(run)[network] * (1.0 + PULL_ROUNDING)
         risk = run.risk[self.start : -1, network]
         # From a divergence on there is no risk, and H1 speaks.
         seen = pulls(self.setting, risk[np.isfinite(risk)])
-        found = hypothesis_over_steps(
+        pulled = hypothesis_over_steps(
             "H2", "the pull λ(R_t) is at most Λ at every step from T₀ on",
-            [allowed] * len(seen), seen.tolist(),
+            [allowed] * len(seen), seen.tolist(), self.start,
         )  # fmt: skip
-        if found.step is not None:
-            found = Hypothesis(
-                found.name, found.statement, False, self.start + found.step, found.margin
-            )
-        return Verdict(
-            theorem=self.label,
-            title=self.title,
-            quantity=f"largest Lipschitz constant from step {self.start} on",
-            hypotheses=(finite_steps(run, network), found),
-            bound=float(self.bounds(run)[-1, network]),
-            measured=lipschitz,
-            subject=subject,
-        )
+        return finite_steps(run, network), pulled
+
+    def last_bound(self, run: TrainingRun, network: int) -> float:
+        """Return the bound at the end of the run."""
+        return float(self.bounds(run)[-1, network])

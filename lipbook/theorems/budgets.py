@@ -8,25 +8,23 @@ import numpy as np
 
 from lipbook.losses import Huber, MeanSquaredError
 from lipbook.networks import Ensemble
-from lipbook.theorems.descent import finite_steps
-from lipbook.theorems.growth import (
+from lipbook.theorems.after_path import (
+    AlongPath,
     checkpoint,
     lipschitz_after,
     mass_since,
     norms,
 )
+from lipbook.theorems.descent import finite_steps
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
-from lipbook.theorems.smoothness import pulls
-from lipbook.theorems.verdict import Hypothesis, Verdict
+from lipbook.theorems.smoothness import PULL_ROUNDING, pulls
+from lipbook.theorems.verdict import Hypothesis
 from lipbook.training import TrainingRun
-
-# A risk that stays where it is may come out larger by a few roundings.
-PULL_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
-class MseBudget:
+class MseBudget(AlongPath):
     """Bound path and Lipschitz constant by the mass alone, up to a budget of mass.
 
     Let J₀ = κ₀ + κ‖Θ_{T₀}‖, Λ₀ ≥ λ(R_{T₀}), ζ = 2κΛ₀/J₀² and θ = J₀²S. If θ < θ* =
@@ -75,7 +73,7 @@ class MseBudget:
             norm: ‖Θ_{T₀}‖, (K,).
             residual: Λ₀, (K,).
         """
-        growth = self.setting.kappa_0 + self.setting.kappa * norm
+        growth = self.setting.growth(norm)
         return np.asarray(2.0 * self.setting.kappa * residual / growth**2)
 
     def safe_steps(self, norm: np.ndarray, residual: np.ndarray) -> np.ndarray:
@@ -100,7 +98,7 @@ class MseBudget:
             residual: Λ₀, (K,).
             mass: S, (..., K).
         """
-        growth = self.setting.kappa_0 + self.setting.kappa * norm
+        growth = self.setting.growth(norm)
         zeta = self.share(norm, residual)
         x, theta = 1.0 - zeta, growth**2 * mass
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -126,12 +124,11 @@ class MseBudget:
                 "residual", "be given before there is a run", self.label, "H2", None,
                 "Give λ(R₀), or `blind_residual`.",
             )  # fmt: skip
-            raise AssertionError
         norm = norms(start)[0]
         q = np.full(start.size, self.residual)
         e = self.path(norm, q, np.full(start.size, mass))
         if not np.isfinite(e).all():
-            growth = self.setting.kappa_0 + self.setting.kappa * norm
+            growth = self.setting.growth(norm)
             budget = self.safe_steps(norm, q) / growth**2
             refuse(
                 "mass", f"be below the budget {budget.min():g}", self.label, "H3", f"{mass:g}",
@@ -148,47 +145,15 @@ class MseBudget:
         norm = norms(checkpoint(run, self.start))[0]
         return self.path(norm, self.residual_of(run), mass_since(run, self.start))
 
-    def bounds(self, run: TrainingRun) -> np.ndarray:
-        """Return the bound at every step, (T+1, K), NaN before T₀, infinite beyond the budget.
-
-        Args:
-            run: a training run.
-
-        Raises:
-            ValueError: T₀ is not among the run's recorded steps.
-        """
-        return lipschitz_after(checkpoint(run, self.start), self.path_bounds(run))
-
-    def verdict(
-        self, run: TrainingRun, network: int, lipschitz: float, subject: str = ""
-    ) -> Verdict:
-        """Return what the theorem says of one network at the end of the run.
-
-        Args:
-            run: a training run.
-            network: which of its networks.
-            lipschitz: the largest Lipschitz constant (or an upper bound of it) seen from T₀ on.
-            subject: which run this is about.
-
-        Returns:
-            The `Verdict`.
-        """
+    def hypotheses(self, run: TrainingRun, network: int) -> tuple[Hypothesis, ...]:
+        """Check H1, H2 and H3 on one network."""
         known = isinstance(self.setting.loss, MeanSquaredError | Huber)
         enough = self.residual_of(run)[network] * (1.0 + PULL_ROUNDING)
         enough = enough >= pulls(self.setting, run.risk[self.start])[network]
-        bound = float(self.bounds(run)[-1, network])
-        return Verdict(
-            theorem=self.label,
-            title=self.title,
-            quantity=f"largest Lipschitz constant from step {self.start} on",
-            hypotheses=(
-                finite_steps(run, network),
-                Hypothesis("H2", "Λ₀ is at least the pull at T₀", bool(known and enough)),
-                self._within_budget(run, network),
-            ),
-            bound=bound if np.isfinite(bound) else None,
-            measured=lipschitz,
-            subject=subject,
+        return (
+            finite_steps(run, network),
+            Hypothesis("H2", "Λ₀ is at least the pull at T₀", bool(known and enough)),
+            self._within_budget(run, network),
         )
 
     def _within_budget(self, run: TrainingRun, network: int) -> Hypothesis:

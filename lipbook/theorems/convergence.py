@@ -8,17 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipbook.schedules import PowerRate
-from lipbook.theorems.descent import finite_steps
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
 from lipbook.theorems.smoothness import (
     RATE_ROUNDING,
-    energy_share,
+    SmallestGradient,
     mass_smoothness,
-    named,
     slope_change,
     small_products,
-    smallest_squared_gradient,
     smooth_activation,
 )
 from lipbook.theorems.verdict import Hypothesis, Verdict
@@ -31,7 +28,7 @@ def first_norm(run: TrainingRun, network: int) -> float:
 
 
 @dataclass(frozen=True)
-class SelfConsistentDescent:
+class SelfConsistentDescent(SmallestGradient):
     """Bound the smallest squared gradient under rates with α_t·β̄(S_{t+1}) ≤ 1, by 2R₀/S_T.
 
     Nothing is assumed of the weights: that they stay in reach is part of the conclusion.
@@ -42,14 +39,6 @@ class SelfConsistentDescent:
 
     label = "thm-self-consistent"
     title = "A rate that keeps its own promise"
-
-    def bound(self, run: TrainingRun) -> np.ndarray:
-        """Return 2R₀/S_T, (K,), rounded to nearest; infinite without mass.
-
-        Args:
-            run: a training run.
-        """
-        return energy_share(run.risk[0], run.mass[-1])
 
     def mass_bounds(
         self, setting: Setting, norm: float, risk: float, horizon: int
@@ -73,41 +62,18 @@ class SelfConsistentDescent:
         upper = math.sqrt(horizon / risk) / setting.kappa
         return horizon / float(mass_smoothness(setting, norm, risk, upper)), upper
 
-    def verdict(
-        self, run: TrainingRun, network: int, setting: Setting, subject: str = ""
-    ) -> Verdict:
-        """Return what the theorem says of one network of the run.
-
-        Args:
-            run: a training run.
-            network: which of its networks.
-            setting: in which it was trained.
-            subject: which run this is about.
-
-        Returns:
-            The `Verdict`.
-        """
-        smooth, finite = smooth_activation(setting), named(finite_steps(run, network), "H2")
-        rates = (self._rates(run, network, setting),) if smooth.holds else ()
-        return Verdict(
-            theorem=self.label,
-            title=self.title,
-            quantity="smallest squared gradient",
-            hypotheses=(smooth, finite, *rates),
-            bound=float(self.bound(run)[network]),
-            measured=smallest_squared_gradient(run, network),
-            subject=subject,
-        )
-
-    def _rates(self, run: TrainingRun, network: int, setting: Setting) -> Hypothesis:
+    def rates(self, run: TrainingRun, network: int, setting: Setting) -> tuple[Hypothesis, ...]:
+        """Check H3, which speaks of a smoothness that only a Lipschitz slope has."""
+        if not smooth_activation(setting).holds:
+            return ()
         norm, risk = first_norm(run, network), float(run.risk[0, network])
         beta = mass_smoothness(setting, norm, risk, run.mass[1:, network])
         statement = "every rate, times what the gradient can turn by within the mass, is at most 1"
-        return small_products("H3", statement, run.learning_rates[:, network], beta)
+        return (small_products("H3", statement, run.learning_rates[:, network], beta),)
 
 
 @dataclass(frozen=True)
-class NotHindered:
+class NotHindered(SmallestGradient):
     """Bound the smallest squared gradient of a decaying schedule by that of a constant rate, times
     what is left of the mass.
 
@@ -121,14 +87,6 @@ class NotHindered:
     label = "thm-not-hindered"
     title = "Eventual decay is no hindrance, for a while"
 
-    def bound(self, run: TrainingRun) -> np.ndarray:
-        """Return 2R₀/S_T, (K,), rounded to nearest; infinite without mass.
-
-        Args:
-            run: a training run.
-        """
-        return energy_share(run.risk[0], run.mass[-1])
-
     def share(self, run: TrainingRun) -> np.ndarray:
         """Return θ_T = S_T/(αT) of each network, (K,): the share of the mass that decay leaves.
 
@@ -138,38 +96,17 @@ class NotHindered:
         full = np.array([s.learning_rate for s in run.schedules]) * run.n_steps
         return np.divide(run.mass[-1], full, out=np.ones_like(full), where=full > 0)
 
-    def verdict(
-        self, run: TrainingRun, network: int, setting: Setting, subject: str = ""
-    ) -> Verdict:
-        """Return what the theorem says of one network of the run.
-
-        Args:
-            run: a training run.
-            network: which of its networks.
-            setting: in which it was trained.
-            subject: which run this is about.
-
-        Returns:
-            The `Verdict`; the hypotheses on the rates are about all steps, also those to come.
-        """
-        smooth, finite = smooth_activation(setting), named(finite_steps(run, network), "H2")
+    def rates(self, run: TrainingRun, network: int, setting: Setting) -> tuple[Hypothesis, ...]:
+        """Check H3, and H4 where the mass is finite and the slope of σ Lipschitz."""
         schedule = run.schedules[network]
         total = schedule.tail_mass(0)
         words = "the rates are at most α and have a finite sum S, continued for ever"
-        hypotheses = [smooth, finite, Hypothesis("H3", words, bool(total < math.inf))]
-        if smooth.holds and total < math.inf:
-            norm, risk = first_norm(run, network), float(run.risk[0, network])
-            product = schedule.learning_rate * float(mass_smoothness(setting, norm, risk, total))
-            hypotheses.append(fits("H4", "α times β̄(S) is at most 1", product))
-        return Verdict(
-            theorem=self.label,
-            title=self.title,
-            quantity="smallest squared gradient",
-            hypotheses=tuple(hypotheses),
-            bound=float(self.bound(run)[network]),
-            measured=smallest_squared_gradient(run, network),
-            subject=subject,
-        )
+        finite_sum = Hypothesis("H3", words, bool(total < math.inf))
+        if not (smooth_activation(setting).holds and finite_sum.holds):
+            return (finite_sum,)
+        norm, risk = first_norm(run, network), float(run.risk[0, network])
+        product = schedule.learning_rate * float(mass_smoothness(setting, norm, risk, total))
+        return finite_sum, fits("H4", "α times β̄(S) is at most 1", product)
 
 
 def fits(name: str, statement: str, product: float) -> Hypothesis:

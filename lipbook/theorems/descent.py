@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lipbook.theorems.after_path import FromStart, checkpoint, lipschitz_after
 from lipbook.theorems.verdict import Hypothesis, Verdict, hypothesis_over_steps
 from lipbook.training import TrainingRun
 
@@ -67,7 +68,7 @@ class PathBound:
 
 
 @dataclass(frozen=True)
-class EventualDecay:
+class EventualDecay(FromStart):
     """Bound the Lipschitz constant from step T₀ on by the state at T₀ and the mass to come.
 
     With x = ‖W_{T₀}‖_op, y = ‖A_{T₀}‖_op and e = √(2R_{T₀}S):
@@ -115,7 +116,7 @@ class EventualDecay:
         Raises:
             ValueError: T₀ is not among the run's recorded steps.
         """
-        return self._lipschitz(run, self.path_bound(run))
+        return lipschitz_after(checkpoint(run, self.start), self.path_bound(run))
 
     def bounds(self, run: TrainingRun) -> np.ndarray:
         """Return the bound for each recorded step by itself, from the mass spent until then.
@@ -132,57 +133,32 @@ class EventualDecay:
         spent = run.mass[run.steps] - run.mass[self.start]
         early = run.steps < self.start
         e = self.path_bound(run, np.maximum(spent, 0.0))
-        return np.where(early[:, None], np.nan, self._lipschitz(run, e))
+        return np.where(early[:, None], np.nan, lipschitz_after(checkpoint(run, self.start), e))
 
-    def _lipschitz(self, run: TrainingRun, e: np.ndarray) -> np.ndarray:
-        state = run.checkpoints[self._index(run)]
-        x, y = state.hidden_norm().cpu().numpy(), state.output_norm().cpu().numpy()
-        return state.activation.lipschitz * (x * y + e * np.hypot(x, y) + 0.5 * e * e)
+    def hypotheses(self, run: TrainingRun, network: int) -> tuple[Hypothesis, ...]:
+        """Check H1, H2 and H3 on one network."""
+        return tail_hypotheses(run, network, self.start)
 
-    def verdict(
-        self, run: TrainingRun, network: int, lipschitz: float, subject: str = ""
-    ) -> Verdict:
-        """Return what the theorem says of one network.
+    def last_bound(self, run: TrainingRun, network: int) -> float:
+        """Return the bound for all steps to come."""
+        return float(self.bound(run)[network])
 
-        Args:
-            run: a training run.
-            network: which of its networks.
-            lipschitz: the largest Lipschitz constant (or an upper bound of it) seen from T₀ on.
-            subject: which run this is about.
 
-        Returns:
-            The `Verdict`.
-        """
-        return Verdict(
-            theorem=self.label,
-            title=self.title,
-            quantity=f"largest Lipschitz constant from step {self.start} on",
-            hypotheses=(
-                finite_steps(run, network),
-                self._summable(run, network),
-                sufficient_decrease(run, network, self.start),
-            ),
-            bound=float(self.bound(run)[network]),
-            measured=lipschitz,
-            subject=subject,
-        )
+def tail_hypotheses(run: TrainingRun, network: int, start: int) -> tuple[Hypothesis, ...]:
+    """Check H1, H2 and H3 of `thm-eventual`: finite steps, a finite mass, sufficient decrease.
 
-    def _index(self, run: TrainingRun) -> int:
-        found = np.flatnonzero(run.steps == self.start)
-        if len(found) == 0:
-            raise ValueError(
-                f"`start` must be a recorded step of the run. Got {self.start}. "
-                f"Train with steps=[..., {self.start}]."
-            )
-        return int(found[0])
-
-    def _summable(self, run: TrainingRun, network: int) -> Hypothesis:
-        tail = run.schedules[network].tail_mass(self.start)
-        return Hypothesis(
-            "H2",
-            "the rates from step T₀ on, continued for ever, have a finite sum",
-            bool(tail < np.inf),
-        )
+    Args:
+        run: a training run.
+        network: which of its networks.
+        start: T₀.
+    """
+    tail = run.schedules[network].tail_mass(start)
+    statement = "the rates from step T₀ on, continued for ever, have a finite sum"
+    return (
+        finite_steps(run, network),
+        Hypothesis("H2", statement, bool(tail < np.inf)),
+        sufficient_decrease(run, network, start),
+    )
 
 
 def finite_steps(run: TrainingRun, network: int) -> Hypothesis:
@@ -200,22 +176,26 @@ def finite_steps(run: TrainingRun, network: int) -> Hypothesis:
     return Hypothesis("H1", statement, stopped < 0, step=stopped if stopped >= 0 else None)
 
 
-def sufficient_decrease(run: TrainingRun, network: int, start: int) -> Hypothesis:
-    """Check R_{t+1} ≤ R_t − (α_t/2)‖∇R_t‖² for every step t ≥ `start`, up to rounding of the risk.
+def sufficient_decrease(
+    run: TrainingRun, network: int, start: int, share: float = 0.5
+) -> Hypothesis:
+    """Check R_{t+1} ≤ R_t − η·α_t‖∇R_t‖² for every step t ≥ `start`, up to rounding of the risk.
 
     Args:
         run: a training run.
         network: which of its networks.
         start: the first step t looked at.
+        share: η.
 
     Returns:
         The `Hypothesis`; its step is the first t at which the risk falls by too little.
     """
     risk, rates = run.risk[start:, network], run.learning_rates[start:, network]
-    norms = run.gradient_norm[start:-1, network]
-    allowed = risk[:-1] * (1.0 + RISK_ROUNDING) - 0.5 * rates * norms**2
-    statement = "each step from T₀ on lowers the risk by half the rate times the squared gradient"
-    found = hypothesis_over_steps("H3", statement, allowed.tolist(), risk[1:].tolist())
-    if found.step is None:
-        return found
-    return Hypothesis(found.name, statement, False, start + found.step, found.margin)
+    with np.errstate(over="ignore", invalid="ignore"):
+        fall = share * rates * run.gradient_norm[start:-1, network] ** 2
+        allowed = risk[:-1] * (1.0 + RISK_ROUNDING) - fall
+    part = "half" if share == 0.5 else f"{share:g} times"
+    statement = (
+        f"each step from T₀ on lowers the risk by {part} the rate times the squared gradient"
+    )
+    return hypothesis_over_steps("H3", statement, allowed.tolist(), risk[1:].tolist(), start)

@@ -120,21 +120,6 @@ def growth(
     return slope_magnitude(activation) * (x * eta + (y + eta) * xi)
 
 
-def path_growth(
-    activation: Activation, hidden_norm: np.ndarray, output_norm: np.ndarray, path: np.ndarray
-) -> np.ndarray:
-    """Return L_σ(e√(x² + y²) + e²/2) ≥ `growth` for all ξ, η ≥ 0 with ξ² + η² ≤ e².
-
-    Args:
-        activation: gives L_σ.
-        hidden_norm: x = ‖W‖_op.
-        output_norm: y = ‖a‖.
-        path: e, a bound of the path.
-    """
-    lever = np.hypot(hidden_norm, output_norm)
-    return slope_magnitude(activation) * (path * lever + 0.5 * path * path)
-
-
 @dataclass(frozen=True)
 class Modulus:
     """Bound a certificate after a change of the weights by the one before.

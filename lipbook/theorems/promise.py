@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipbook.lipschitz.product import slope_magnitude
-from lipbook.networks import Ensemble
-from lipbook.theorems.descent import EventualDecay, finite_steps, sufficient_decrease
-from lipbook.theorems.moduli import certificates, check_certificate, path_growth
+from lipbook.theorems.after_path import checkpoint, path_growth
+from lipbook.theorems.descent import EventualDecay, tail_hypotheses
+from lipbook.theorems.moduli import certificates, check_certificate
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.smooth_modulus import slope_lever
 from lipbook.theorems.verdict import Hypothesis, Verdict
@@ -193,33 +193,6 @@ class SmoothPromise:
             measured=constants[1],
             subject=subject,
         )
-
-
-def tail_hypotheses(run: TrainingRun, network: int, start: int) -> tuple[Hypothesis, ...]:
-    """Check H1, H2 and H3 of `thm-eventual`: finite steps, a finite mass, sufficient decrease."""
-    tail = run.schedules[network].tail_mass(start)
-    finite_mass = bool(tail < np.inf)
-    statement = "the rates from step T₀ on, continued for ever, have a finite sum"
-    return (
-        finite_steps(run, network),
-        Hypothesis("H2", statement, finite_mass),
-        sufficient_decrease(run, network, start),
-    )
-
-
-def checkpoint(run: TrainingRun, step: int) -> Ensemble:
-    """Return the networks at a recorded step.
-
-    Raises:
-        ValueError: the step was not recorded.
-    """
-    found = np.flatnonzero(run.steps == step)
-    if len(found) == 0:
-        raise ValueError(
-            f"`start` must be a recorded step of the run. Got {step}. "
-            f"Train with steps=[..., {step}]."
-        )
-    return run.checkpoints[int(found[0])]
 
 
 def _early(run: TrainingRun, start: int) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 
 class HypothesisError(ValueError):
     """A bound was asked for where a hypothesis of its theorem cannot hold."""
@@ -9,7 +11,7 @@ class HypothesisError(ValueError):
 
 def refuse(
     argument: str, must: str, theorem: str, hypothesis: str, got: object, remedy: str
-) -> None:
+) -> NoReturn:
     """Raise a `HypothesisError` that names the theorem and its hypothesis.
 
     Args:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 from torch import Tensor
 
 from lipbook.activations import Activation
 from lipbook.losses import Loss
 from lipbook.networks import Ensemble
+
+Number = TypeVar("Number", float, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,11 @@ class Setting:
         """κ₀ = √(1 + m·σ(0)²)."""
         return math.hypot(1.0, math.sqrt(self.width) * self.activation.at_zero)
 
-    def growth(self, parameter_norm: float) -> float:
+    def growth(self, parameter_norm: Number) -> Number:
         """Return κ₀ + κu, a bound of ‖∇_Θ f(x)‖ for ‖Θ‖ ≤ u and ‖x‖ ≤ B_x.
 
         Args:
-            parameter_norm: u.
+            parameter_norm: u, a number or an array.
         """
         return self.kappa_0 + self.kappa * parameter_norm
 

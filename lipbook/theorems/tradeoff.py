@@ -9,6 +9,7 @@ import numpy as np
 
 from lipbook.theorems.convergence import first_norm
 from lipbook.theorems.descent import finite_steps, sufficient_decrease
+from lipbook.theorems.growth import GradientGrowth
 from lipbook.theorems.setting import Setting
 from lipbook.theorems.smoothness import named, risk_fall, smallest_squared_gradient
 from lipbook.theorems.verdict import Verdict
@@ -36,7 +37,7 @@ class AnyOptimiser:
             norm: u₀.
             distance: D.
         """
-        return (setting.growth(norm) + 0.5 * setting.kappa * distance) * distance
+        return float(GradientGrowth(setting).change_bound(norm, distance))
 
     def distance(self, setting: Setting, norm: float, first: float, last: float) -> float:
         """Return the least D that takes the risk from R₀ to R_T; 0 where it need not fall.

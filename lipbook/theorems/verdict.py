@@ -118,7 +118,11 @@ class Verdict:
 
 
 def hypothesis_over_steps(
-    name: str, statement: str, allowed: Sequence[float], measured: Sequence[float]
+    name: str,
+    statement: str,
+    allowed: Sequence[float],
+    measured: Sequence[float],
+    start: int = 0,
 ) -> Hypothesis:
     """Check measured_t ≤ allowed_t at every step t; a NaN on either side fails.
 
@@ -127,13 +131,14 @@ def hypothesis_over_steps(
         statement: in plain words.
         allowed: right-hand sides, (T,).
         measured: left-hand sides, (T,).
+        start: the step that the first of them belongs to.
 
     Returns:
         The `Hypothesis`, with the first failing step and the margin there, or the least margin of
         all steps.
     """
     margins = [a - m for a, m in zip(allowed, measured, strict=True)]
-    for step, margin in enumerate(margins):
+    for step, margin in enumerate(margins, start):
         if not margin >= 0.0:
             return Hypothesis(name, statement, False, step, margin)
     return Hypothesis(name, statement, True, None, min(margins, default=math.inf))

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipbook.networks import Ensemble
+from lipbook.theorems.after_path import checkpoint, norms
 from lipbook.theorems.budgets import MseBudget
 from lipbook.theorems.descent import finite_steps
 from lipbook.theorems.energy import Energy
-from lipbook.theorems.growth import checkpoint, norms
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
 from lipbook.theorems.smooth_modulus import slope_lever
@@ -103,7 +103,7 @@ class WidthFree:
         Args:
             run: a training run.
         """
-        growth = self.setting.kappa_0 + self.setting.kappa * norms(checkpoint(run, self.start))[0]
+        growth = self.setting.growth(norms(checkpoint(run, self.start))[0])
         return np.asarray(growth**2 * np.maximum(run.mass - run.mass[self.start], 0.0))
 
     def bounds(self, run: TrainingRun, first: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from lipbook import records
 from lipbook.wording import fmt
 
 from .catalogue import Entry, catalogue
-from .theoremlist import statements
+from .theoremlist import link_and_title, statements
 
 STATUSES = (
     "proved and observed",
@@ -85,30 +85,25 @@ class ClaimList(SphinxDirective):
         return [claim_list()]
 
 
-def numbered(app: Sphinx) -> dict[str, tuple[str, str, str, list[nodes.Node]]]:
-    """Return, by label, page, anchor, number and title of each statement."""
-    env, found = app.env, {}
-    for docname in sorted(env.found_docs):
-        for entry in statements(env, docname):
-            anchor = entry["ids"][0]
-            numbers = env.toc_fignumbers[docname][entry["countertype"]][anchor]
-            number = f"{entry['realtype'].title()} {'.'.join(map(str, numbers))}"
-            found[entry["label"]] = (docname, anchor, number, entry["title"])
-    return found
+def by_label(app: Sphinx) -> dict[str, dict[str, Any]]:
+    """Return the numbered statements of all pages by label."""
+    pages = sorted(app.env.found_docs)
+    return {entry["label"]: entry for page in pages for entry in statements(app.env, page)}
 
 
-def chain(app: Sphinx, docname: str, labels: list[str]) -> list[nodes.Node]:
+def chain(
+    app: Sphinx,
+    docname: str,
+    labels: list[str],
+    known: dict[str, dict[str, Any]],
+    repository: dict[str, Entry],
+) -> list[nodes.Node]:
     """Return one item for each theorem: what it is, what it asks, where it is tested and seen."""
-    known, repository = numbered(app), catalogue(Path(app.srcdir))
     items = []
     for label in labels:
         if label not in known:
-            app.env.app.statuscode = 1
             raise ValueError(f"`theorems` must name statements of the book. Got {label!r}.")
-        page, anchor, number, title = known[label]
-        uri = f"{app.builder.get_relative_uri(docname, page)}#{anchor}"
-        link = nodes.reference("", number, refuri=uri, internal=True)
-        term = nodes.term("", "", link, *[child.deepcopy() for child in title])
+        term = nodes.term("", "", *link_and_title(app, docname, known[label]))
         facts = nodes.bullet_list("", *_facts(app, docname, repository.get(label, Entry())))
         items.append(nodes.definition_list_item("", term, nodes.definition("", facts)))
     return [nodes.definition_list("", *items, classes=["claim-chain"])] if items else []
@@ -159,8 +154,11 @@ def seen(verdicts: list[dict[str, Any]]) -> str:
 def resolve(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Fill the marks, and tell each theorem which claims it stands for."""
     claims: dict[str, Any] = getattr(app.env, "book_claims", {})
-    for mark in list(doctree.findall(claim_chain)):
-        mark.replace_self(chain(app, docname, claims[mark["claim"]]["labels"]))
+    if marks := list(doctree.findall(claim_chain)):
+        known, repository = by_label(app), catalogue(Path(app.srcdir))
+        for mark in marks:
+            labels = claims[mark["claim"]]["labels"]
+            mark.replace_self(chain(app, docname, labels, known, repository))
     for table in list(doctree.findall(claim_list)):
         table.replace_self([_table(app, docname, claims)])
     for node in list(doctree.findall(nodes.Admonition)):

@@ -60,13 +60,17 @@ def listed(app: Sphinx, fromdocname: str) -> list[nodes.Node]:
 
 
 def _item(app: Sphinx, fromdocname: str, entry: dict[str, Any]) -> nodes.list_item:
+    return nodes.list_item("", nodes.paragraph("", "", *link_and_title(app, fromdocname, entry)))
+
+
+def link_and_title(app: Sphinx, fromdocname: str, entry: dict[str, Any]) -> list[nodes.Node]:
+    """Return a link to a numbered statement that reads as its number, and its title's nodes."""
     docname, anchor = entry["docname"], entry["ids"][0]
     numbers = app.env.toc_fignumbers[docname][entry["countertype"]][anchor]
     name = f"{entry['realtype'].title()} {'.'.join(map(str, numbers))}"
     uri = f"{app.builder.get_relative_uri(fromdocname, docname)}#{anchor}"
     link = nodes.reference("", name, refuri=uri, internal=True)
-    title = [child.deepcopy() for child in entry["title"]]
-    return nodes.list_item("", nodes.paragraph("", "", link, *title))
+    return [link, *(child.deepcopy() for child in entry["title"])]
 
 
 def resolve(app: Sphinx, doctree: nodes.document, docname: str) -> None:
