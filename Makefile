@@ -6,6 +6,8 @@
 PYTHON ?=
 PYTHONS = python3.13 python3.12 python3.11 python3
 EXTRAS = book,test,browser,dev
+# Processes that share the tests of `make test`.
+WORKERS ?= 2
 
 VENV = .venv
 RUN = $(VENV)/bin/python
@@ -40,6 +42,7 @@ help:
 	@echo 'make clean      remove what a build leaves; make distclean removes .venv too'
 	@echo
 	@echo 'Each makes .venv on first use. PYTHON=python3.12 chooses the Python of a new .venv;'
+	@echo 'WORKERS=2 processes share the tests of make test; WORKERS=0 runs them in one.'
 	@echo 'ARGS="..." is passed on to the program that the target calls last.'
 
 book: $(READY)
@@ -57,7 +60,7 @@ types: $(READY)
 	$(RUN) -m mypy
 
 unit: $(READY)
-	$(RUN) -m pytest -m 'not browser and not slow' $(ARGS)
+	$(RUN) -m pytest -n $(WORKERS) -m 'not browser and not slow' $(ARGS)
 
 test-rest: $(READY)
 	$(RUN) -m pytest -m 'browser or slow' $(ARGS)

@@ -93,6 +93,11 @@ class Ensemble:
         """p = m(d + 1 + k) + k, the number of parameters of one network."""
         return self.width * (self.input_dim + 1 + self.output_dim) + self.output_dim
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the blocks."""
+        return BLOCKS
+
     def blocks(self) -> Iterator[Tensor]:
         """Yield W, b, A, c in this order."""
         return (getattr(self, name) for name in BLOCKS)

@@ -17,14 +17,13 @@ from lipbook.networks import Ensemble
 
 
 @dataclass(frozen=True)
-class DescentState:
-    """Hold what is known just before step t, of K networks at once.
+class StepState:
+    """Hold what is known just before step t, of K networks at once, whatever their shape.
 
     Attributes:
         step: t.
-        ensemble: Θ_t; not to be changed.
         gradient: ∇R(Θ_t) by block, each shaped like the block.
-        block_norms: ‖∂R/∂W‖_F, ‖∂R/∂b‖, ‖∂R/∂A‖_F, ‖∂R/∂c‖, (K, 4).
+        block_norms: Frobenius norms of the gradient in each block, (K, number of blocks).
         risk: R(Θ_t), (K,).
         first_risk: R(Θ_0), (K,).
         first_norm: ‖Θ_0‖, (K,).
@@ -32,7 +31,6 @@ class DescentState:
     """
 
     step: int
-    ensemble: Ensemble
     gradient: Mapping[str, Tensor]
     block_norms: Tensor
     risk: Tensor
@@ -44,6 +42,17 @@ class DescentState:
     def gradient_norm(self) -> Tensor:
         """‖∇R(Θ_t)‖, (K,)."""
         return self.block_norms.norm(dim=1)
+
+
+@dataclass(frozen=True)
+class DescentState(StepState):
+    """Add the two-layer networks themselves; their blocks are W, b, A, c.
+
+    Attributes:
+        ensemble: Θ_t; not to be changed.
+    """
+
+    ensemble: Ensemble
 
 
 class RateCap(Protocol):

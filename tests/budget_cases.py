@@ -30,7 +30,9 @@ def lowest_product(ensemble, index=0):
 def state_of(ensemble, gradient):
     norms = torch.stack([gradient[n].flatten(1).norm(dim=1) for n in BLOCKS], 1)
     zero = ensemble.hidden_bias.new_zeros(ensemble.size)
-    return DescentState(0, ensemble, gradient, norms, zero + 1.0, zero + 1.0, zero + 1.0, zero)
+    return DescentState(
+        0, gradient, norms, zero + 1.0, zero + 1.0, zero + 1.0, zero, ensemble=ensemble
+    )
 
 
 def step_of(ensemble, gradient, rate):

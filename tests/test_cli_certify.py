@@ -281,7 +281,13 @@ def test_ctrl_c_of_a_process(folder):
     write_torch(folder / "hard.pt", tensors_of(arrays_of(30, 400, 400, 1)))
     command = [sys.executable, "-m", "lipbook", "certify", "hard.pt", "--json", "--time-limit=300"]
     process = subprocess.Popen(
-        command, cwd=folder, env=child_environment(), stdout=subprocess.PIPE, text=True
+        command,
+        cwd=folder,
+        env=child_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in its background has them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     time.sleep(6.0)
     process.send_signal(signal.SIGINT)

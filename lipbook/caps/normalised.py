@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipbook.rate_caps import DescentState
+from lipbook.rate_caps import StepState
 from lipbook.schedules import RateFunction
 from lipbook.theorems.refusal import refuse
 
@@ -72,7 +72,7 @@ class NormalisedRate:
         """G = C·Σρ, the length of the path from T₀ on, for ever."""
         return self.length * self.rate_function.tail(0)
 
-    def __call__(self, state: DescentState) -> Tensor:
+    def __call__(self, state: StepState) -> Tensor:
         """Return C·ρ(t − T₀)/‖∇R_t‖, infinite before T₀ and where the gradient is zero, (K,)."""
         norm = state.gradient_norm
         anything = torch.full_like(norm, torch.inf)

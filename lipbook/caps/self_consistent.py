@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lipbook.implicit_rates import GAP, ImplicitRate, implicit_rates
 from lipbook.rate_caps import DescentState
-from lipbook.schedules import Schedule
 from lipbook.theorems.setting import Setting
 from lipbook.theorems.smoothness import mass_smoothness, slope_change, smoothness
 
-# Rounds after which the lower end of the bracket is taken, and the gap that ends it before.
-ROUNDS, GAP = 200, 1e-12
+# Rounds after which the lower end of the bracket is taken, if the gap has not ended it before.
+ROUNDS = 200
 
 
 def largest_rate(beta: Callable[[np.ndarray], np.ndarray], like: np.ndarray) -> np.ndarray:
@@ -75,21 +75,11 @@ def self_consistent_rates(
         q = change * norm
         return 1.0 / ((kappa_0 + kappa * norm) ** 2 + pull * 0.5 * (q + math.hypot(q, 2 * kappa)))
 
-    rates, mass, high = np.empty(n_steps), 0.0, reciprocal(0.0)
-    for step in range(n_steps):
-        low = reciprocal(mass + high)  # the rates fall, so the last one bounds the next from above
-        while high > low * (1.0 + GAP):
-            high = min(high, reciprocal(mass + low))
-            low = max(low, reciprocal(mass + high))
-        rates[step] = high = low
-        mass += low
-        high *= 1.0 + GAP
-    rates.flags.writeable = False
-    return rates
+    return implicit_rates(reciprocal, n_steps)
 
 
 @dataclass(frozen=True)
-class SelfConsistentRate:
+class SelfConsistentRate(ImplicitRate):
     """ρ(t) = α_t/α_0 of the self-consistent rates, not summable.
 
     Attributes:
@@ -102,28 +92,16 @@ class SelfConsistentRate:
     first_norm: float
     first_risk: float
 
-    def __call__(self, step: np.ndarray) -> np.ndarray:
-        """Return α_step/α_0, elementwise."""
-        steps = np.asarray(step, dtype=int)
-        known = (self.setting, self.first_norm, self.first_risk)
-        # Powers of two, so that asking for one step after the other costs no more than all at once.
-        n_steps = 1 << max(int(steps.max(initial=0)), 255).bit_length()
-        rates = self_consistent_rates(*known, n_steps)
-        return np.asarray(rates[steps] / rates[0])
+    def known(self, n_steps: int) -> np.ndarray:
+        """Return (α_0, …, α_{T−1}).
 
-    def tail(self, step: int) -> float:
-        """Return infinity: the mass grows like √T without end."""
-        return float("inf")
-
-    def schedule(self) -> Schedule:
-        """Return the self-consistent rates as a schedule.
+        Args:
+            n_steps: T.
 
         Raises:
             HypothesisError: σ has no Lipschitz slope.
         """
-        known = (self.setting, self.first_norm, self.first_risk)
-        first = float(self_consistent_rates(*known, 1)[0])
-        return Schedule("self-consistent", first, self)
+        return self_consistent_rates(self.setting, self.first_norm, self.first_risk, n_steps)
 
 
 @dataclass(frozen=True)

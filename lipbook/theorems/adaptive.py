@@ -9,13 +9,10 @@ import numpy as np
 from lipbook.networks import Ensemble
 from lipbook.schedules import RateFunction
 from lipbook.theorems.after_path import AlongPath, checkpoint, lipschitz_after
-from lipbook.theorems.descent import finite_steps
+from lipbook.theorems.descent import finite_steps, short_steps
 from lipbook.theorems.refusal import refuse
-from lipbook.theorems.verdict import Hypothesis, hypothesis_over_steps
+from lipbook.theorems.verdict import Hypothesis
 from lipbook.training import TrainingRun
-
-# A step at the edge of what is allowed may come out longer by a few roundings.
-STEP_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -74,19 +71,10 @@ class Adaptive(AlongPath):
         return (
             finite_steps(run, network),
             Hypothesis("H2", "the rate function has a finite sum", finite_sum),
-            self._short_steps(run, network),
+            short_steps(run, network, self.length, self.rate_function, self.start),
         )
 
     def last_bound(self, run: TrainingRun, network: int) -> float:
         """Return the bound for ever."""
         total = np.full(run.ensemble.size, self.length * self.rate_function.tail(0))
         return float(lipschitz_after(checkpoint(run, self.start), total)[network])
-
-    def _short_steps(self, run: TrainingRun, network: int) -> Hypothesis:
-        allowed = self.length * self.rate_function(np.arange(run.n_steps - self.start))
-        rates = run.learning_rates[self.start :, network]
-        with np.errstate(invalid="ignore"):
-            steps = rates * run.gradient_norm[self.start : -1, network]
-        statement = "each step from T₀ on is at most C·ρ(t − T₀) long"
-        allowed = allowed * (1.0 + STEP_ROUNDING)
-        return hypothesis_over_steps("H3", statement, allowed.tolist(), steps.tolist(), self.start)

@@ -6,13 +6,17 @@ The theorems that bound the largest Lipschitz constant from T₀ on share their 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from lipbook.activations import Activation
+from lipbook.descent_loop import DescentRecord
 from lipbook.networks import Ensemble
 from lipbook.theorems.verdict import Hypothesis, Verdict
 from lipbook.training import TrainingRun
+
+R = TypeVar("R", bound=DescentRecord)
 
 
 def checkpoint(run: TrainingRun, step: int) -> Ensemble:
@@ -25,16 +29,10 @@ def checkpoint(run: TrainingRun, step: int) -> Ensemble:
     Raises:
         ValueError: the run has no checkpoint there.
     """
-    found = np.flatnonzero(run.steps == step)
-    if len(found) == 0:
-        raise ValueError(
-            f"`start` must be a recorded step of the run. Got {step}. "
-            f"Train with steps=[..., {step}]."
-        )
-    return run.checkpoints[int(found[0])]
+    return run.checkpoints[run.recorded(step)]
 
 
-def mass_since(run: TrainingRun, step: int) -> np.ndarray:
+def mass_since(run: DescentRecord, step: int) -> np.ndarray:
     """Return S_t − S_{T₀} at every step t, (T+1, K), NaN before T₀.
 
     Args:
@@ -104,7 +102,7 @@ def lipschitz_after_blocks(
         return np.asarray(start.activation.lipschitz * (x + hidden_path) * output_norm)
 
 
-class FromStart(ABC):
+class FromStart(ABC, Generic[R]):
     """Speak of the largest Lipschitz constant of a run from step T₀ on.
 
     Attributes:
@@ -118,16 +116,14 @@ class FromStart(ABC):
     title: str
 
     @abstractmethod
-    def hypotheses(self, run: TrainingRun, network: int) -> tuple[Hypothesis, ...]:
+    def hypotheses(self, run: R, network: int) -> tuple[Hypothesis, ...]:
         """Return every hypothesis of the theorem, checked on one network of the run."""
 
     @abstractmethod
-    def last_bound(self, run: TrainingRun, network: int) -> float | None:
+    def last_bound(self, run: R, network: int) -> float | None:
         """Return the bound that the verdict gives for one network, None where there is none."""
 
-    def verdict(
-        self, run: TrainingRun, network: int, lipschitz: float, subject: str = ""
-    ) -> Verdict:
+    def verdict(self, run: R, network: int, lipschitz: float, subject: str = "") -> Verdict:
         """Return what the theorem says of one network.
 
         Args:
@@ -150,7 +146,7 @@ class FromStart(ABC):
         )
 
 
-class AlongPath(FromStart):
+class AlongPath(FromStart[TrainingRun]):
     """Bound the Lipschitz constant at every step by the product of norms at T₀ and the path since.
 
     The path is bounded step by step in `path_bounds`.

@@ -16,7 +16,7 @@ from lipbook.training import TrainingRun
 
 
 @dataclass(frozen=True)
-class BoundedActivation(FromStart):
+class BoundedActivation(FromStart[TrainingRun]):
     """Bound the Lipschitz constant by the mass, for |σ| ≤ M; squared and Huber loss.
 
     With Γ = √(1 + mM²), Y the root mean square of the targets and E = ‖(a, c)‖ + Y/Γ at T₀:

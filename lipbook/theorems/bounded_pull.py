@@ -24,7 +24,7 @@ from lipbook.training import TrainingRun
 
 
 @dataclass(frozen=True)
-class BoundedPull(FromStart):
+class BoundedPull(FromStart[TrainingRun]):
     """Bound path and Lipschitz constant by the mass, where the residuals' pull is at most Λ.
 
     With h = κΛS, ω = ‖V‖_F + |σ(0)|√m/κ and A = ‖a‖ at T₀:

@@ -10,14 +10,13 @@ import numpy as np
 from lipbook.schedules import PowerRate
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
-from lipbook.theorems.smoothness import (
+from lipbook.theorems.smallest_gradient import (
     RATE_ROUNDING,
     SmallestGradient,
-    mass_smoothness,
-    slope_change,
     small_products,
     smooth_activation,
 )
+from lipbook.theorems.smoothness import mass_smoothness, slope_change
 from lipbook.theorems.verdict import Hypothesis, Verdict
 from lipbook.training import TrainingRun
 
@@ -28,7 +27,7 @@ def first_norm(run: TrainingRun, network: int) -> float:
 
 
 @dataclass(frozen=True)
-class SelfConsistentDescent(SmallestGradient):
+class SelfConsistentDescent(SmallestGradient[TrainingRun, Setting]):
     """Bound the smallest squared gradient under rates with α_t·β̄(S_{t+1}) ≤ 1, by 2R₀/S_T.
 
     Nothing is assumed of the weights: that they stay in reach is part of the conclusion.
@@ -73,7 +72,7 @@ class SelfConsistentDescent(SmallestGradient):
 
 
 @dataclass(frozen=True)
-class NotHindered(SmallestGradient):
+class NotHindered(SmallestGradient[TrainingRun, Setting]):
     """Bound the smallest squared gradient of a decaying schedule by that of a constant rate, times
     what is left of the mass.
 

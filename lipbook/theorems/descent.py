@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lipbook.descent_loop import DescentRecord
+from lipbook.schedules import RateFunction
 from lipbook.theorems.after_path import FromStart, checkpoint, lipschitz_after
 from lipbook.theorems.verdict import Hypothesis, Verdict, hypothesis_over_steps
 from lipbook.training import TrainingRun
 
 # A risk is a mean of rounded terms: a rise by less than this share of it may be rounding.
 RISK_ROUNDING = 1e-12
+# A step at the edge of what is allowed may come out longer by a few roundings.
+STEP_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class PathBound:
 
 
 @dataclass(frozen=True)
-class EventualDecay(FromStart):
+class EventualDecay(FromStart[TrainingRun]):
     """Bound the Lipschitz constant from step T₀ on by the state at T₀ and the mass to come.
 
     With x = ‖W_{T₀}‖_op, y = ‖A_{T₀}‖_op and e = √(2R_{T₀}S):
@@ -144,7 +148,7 @@ class EventualDecay(FromStart):
         return float(self.bound(run)[network])
 
 
-def tail_hypotheses(run: TrainingRun, network: int, start: int) -> tuple[Hypothesis, ...]:
+def tail_hypotheses(run: DescentRecord, network: int, start: int) -> tuple[Hypothesis, ...]:
     """Check H1, H2 and H3 of `thm-eventual`: finite steps, a finite mass, sufficient decrease.
 
     Args:
@@ -161,7 +165,7 @@ def tail_hypotheses(run: TrainingRun, network: int, start: int) -> tuple[Hypothe
     )
 
 
-def finite_steps(run: TrainingRun, network: int) -> Hypothesis:
+def finite_steps(run: DescentRecord, network: int) -> Hypothesis:
     """Check that every step of the run was finite: H1 of the path theorems.
 
     Args:
@@ -177,7 +181,7 @@ def finite_steps(run: TrainingRun, network: int) -> Hypothesis:
 
 
 def sufficient_decrease(
-    run: TrainingRun, network: int, start: int, share: float = 0.5
+    run: DescentRecord, network: int, start: int, share: float = 0.5
 ) -> Hypothesis:
     """Check R_{t+1} ≤ R_t − η·α_t‖∇R_t‖² for every step t ≥ `start`, up to rounding of the risk.
 
@@ -199,3 +203,22 @@ def sufficient_decrease(
         f"each step from T₀ on lowers the risk by {part} the rate times the squared gradient"
     )
     return hypothesis_over_steps("H3", statement, allowed.tolist(), risk[1:].tolist(), start)
+
+
+def short_steps(
+    run: DescentRecord, network: int, length: float, rate_function: RateFunction, start: int
+) -> Hypothesis:
+    """Check α_t‖∇R_t‖ ≤ C·ρ(t − T₀) for every step t ≥ T₀, up to rounding.
+
+    Args:
+        run: a training run.
+        network: which of its networks.
+        length: C.
+        rate_function: ρ.
+        start: T₀.
+    """
+    allowed = length * rate_function(np.arange(run.n_steps - start)) * (1.0 + STEP_ROUNDING)
+    with np.errstate(invalid="ignore"):
+        steps = run.learning_rates[start:, network] * run.gradient_norm[start:-1, network]
+    statement = "each step from T₀ on is at most C·ρ(t − T₀) long"
+    return hypothesis_over_steps("H3", statement, allowed.tolist(), steps.tolist(), start)

@@ -9,7 +9,7 @@ import numpy as np
 from lipbook.theorems.after_path import AlongPath, mass_since
 from lipbook.theorems.descent import RISK_ROUNDING, finite_steps, sufficient_decrease
 from lipbook.theorems.refusal import refuse
-from lipbook.theorems.smoothness import named
+from lipbook.theorems.smallest_gradient import named
 from lipbook.theorems.verdict import Hypothesis
 from lipbook.training import TrainingRun
 

@@ -10,7 +10,8 @@ import numpy as np
 from lipbook.theorems.descent import finite_steps
 from lipbook.theorems.hindrance import log_ratio, stretch
 from lipbook.theorems.setting import Setting
-from lipbook.theorems.smoothness import named, norm_bounds, smooth_activation, smoothness
+from lipbook.theorems.smallest_gradient import named, smooth_activation
+from lipbook.theorems.smoothness import norm_bounds, smoothness
 from lipbook.theorems.verdict import Hypothesis, Verdict
 from lipbook.training import TrainingRun
 

@@ -10,11 +10,8 @@ import numpy as np
 from lipbook.theorems.descent import finite_steps, sufficient_decrease
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
-from lipbook.theorems.smoothness import (
-    named,
-    norm_bounds,
-    small_products,
-)
+from lipbook.theorems.smallest_gradient import named, small_products
+from lipbook.theorems.smoothness import norm_bounds
 from lipbook.theorems.verdict import Hypothesis, Verdict, hypothesis_over_steps
 from lipbook.training import TrainingRun
 

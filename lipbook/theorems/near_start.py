@@ -21,7 +21,8 @@ from lipbook.theorems.empirical import peel
 from lipbook.theorems.near_ball import Ball, ball_bound
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
-from lipbook.theorems.smoothness import RATE_ROUNDING, mass_smoothness
+from lipbook.theorems.smallest_gradient import RATE_ROUNDING
+from lipbook.theorems.smoothness import mass_smoothness
 from lipbook.theorems.verdict import Hypothesis, Verdict
 from lipbook.training import TrainingRun
 

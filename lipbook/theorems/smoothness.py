@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
 from lipbook.gradients import risk_and_gradient
 from lipbook.networks import BLOCKS, Ensemble
-from lipbook.theorems.descent import RISK_ROUNDING, finite_steps
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
-from lipbook.theorems.verdict import Hypothesis, Verdict, hypothesis_over_steps
+from lipbook.theorems.smallest_gradient import (
+    SmallestGradient,
+    energy_share,
+    risk_fall,
+    small_products,
+    smooth_activation,
+)
+from lipbook.theorems.verdict import Hypothesis, Verdict
 from lipbook.training import TrainingRun
 
 Number = float | np.ndarray
 
 # A risk that stays where it is may come out larger by a few roundings, and with it the pull.
 PULL_ROUNDING = 1e-12
-# A rate at the edge of what a hypothesis allows may come out above it by a few roundings.
-RATE_ROUNDING = 1e-9
 
 
 def pulls(setting: Setting, risk: Number) -> np.ndarray:
@@ -105,12 +108,6 @@ def mass_smoothness(
         return smoothness(setting, reached, first_risk)
 
 
-def smooth_activation(setting: Setting) -> Hypothesis:
-    """Check that σ has a Lipschitz slope: H1 of every theorem that asks for smoothness."""
-    holds = setting.activation.slope_lipschitz is not None
-    return Hypothesis("H1", "the slope of the activation is Lipschitz", holds)
-
-
 def norm_bounds(run: TrainingRun, network: int) -> np.ndarray:
     """Return upper bounds of ‖Θ_t‖: exact at the recorded steps, plus the path walked in between.
 
@@ -125,11 +122,6 @@ def norm_bounds(run: TrainingRun, network: int) -> np.ndarray:
     last = np.searchsorted(run.steps, np.arange(run.n_steps + 1), side="right") - 1
     path = run.path[:, network]
     return np.asarray(exact[last] + path - path[run.steps[last]])
-
-
-def named(hypothesis: Hypothesis, name: str, statement: str | None = None) -> Hypothesis:
-    """Return a hypothesis under the name, and in the words, that it has on another page."""
-    return replace(hypothesis, name=name, statement=statement or hypothesis.statement)
 
 
 @dataclass(frozen=True)
@@ -195,60 +187,8 @@ class LocalSmoothness:
         )
 
 
-class SmallestGradient(ABC):
-    """Bound min_{t<T}‖∇R_t‖² by 2R₀/S_T under a smooth activation, finite steps and small rates.
-
-    Attributes:
-        label: of the statement in the book.
-        title: its name.
-    """
-
-    label: str
-    title: str
-
-    def bound(self, run: TrainingRun) -> np.ndarray:
-        """Return 2R₀/S_T, (K,), rounded to nearest; infinite without mass.
-
-        Args:
-            run: a training run.
-        """
-        return energy_share(run.risk[0], run.mass[-1])
-
-    @abstractmethod
-    def rates(self, run: TrainingRun, network: int, setting: Setting) -> tuple[Hypothesis, ...]:
-        """Check the hypotheses on the rates, H3 and after, as far as they can be formed."""
-
-    def verdict(
-        self, run: TrainingRun, network: int, setting: Setting, subject: str = ""
-    ) -> Verdict:
-        """Return what the theorem says of one network of the run.
-
-        Args:
-            run: a training run.
-            network: which of its networks.
-            setting: in which it was trained.
-            subject: which run this is about.
-
-        Returns:
-            The `Verdict`; what it asks of rates may be about all steps, also those to come.
-        """
-        return Verdict(
-            theorem=self.label,
-            title=self.title,
-            quantity="smallest squared gradient",
-            hypotheses=(
-                smooth_activation(setting),
-                named(finite_steps(run, network), "H2"),
-                *self.rates(run, network, setting),
-            ),
-            bound=float(self.bound(run)[network]),
-            measured=smallest_squared_gradient(run, network),
-            subject=subject,
-        )
-
-
 @dataclass(frozen=True)
-class Descent(SmallestGradient):
+class Descent(SmallestGradient[TrainingRun, Setting]):
     """Bound the smallest squared gradient by the fall of the risk over the mass.
 
     If α_t·β(U_t, R_t) ≤ 1 with U_t ≥ max(‖Θ_t‖, ‖Θ_{t+1}‖) at every step, each step lowers the risk
@@ -281,45 +221,3 @@ class Descent(SmallestGradient):
         beta = smoothness(setting, np.maximum(norms[:-1], reached), run.risk[:-1, network])
         statement = "every rate times β(U, R), U past both ends of its step, is at most 1"
         return small_products("H3", statement, rates, beta)
-
-
-def small_products(
-    name: str, statement: str, rates: np.ndarray, beta: np.ndarray, strict: bool = False
-) -> Hypothesis:
-    """Check α_t·β_t ≤ 1 at every step, up to rounding, or α_t·β_t < 1.
-
-    Args:
-        name: of the hypothesis.
-        statement: in plain words.
-        rates: α_t, (T,).
-        beta: β_t, (T,).
-        strict: whether equality fails.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        # A rate 0 asks nothing of β, however large that is.
-        products = np.where(rates == 0.0, 0.0, rates * beta)
-    allowed = np.nextafter(1.0, 0.0) if strict else 1.0 + RATE_ROUNDING
-    return hypothesis_over_steps(name, statement, [allowed] * len(products), products.tolist())
-
-
-def smallest_squared_gradient(run: TrainingRun, network: int) -> float:
-    """Return min_{t<T}‖∇R_t‖² of one network, NaN left out (infinite if nothing is left)."""
-    norms = run.gradient_norm[:-1, network]
-    finite = norms[np.isfinite(norms)]
-    return float((finite**2).min()) if len(finite) else float("inf")
-
-
-def risk_fall(run: TrainingRun) -> np.ndarray:
-    """Return R₀ − R_T, (K,), plus the share `RISK_ROUNDING` of R₀ for every step.
-
-    Args:
-        run: a training run.
-    """
-    rounding = RISK_ROUNDING * (run.n_steps + 1) * run.risk[0]
-    return np.asarray(run.risk[0] - run.risk[-1] + rounding)
-
-
-def energy_share(risk: np.ndarray, mass: np.ndarray) -> np.ndarray:
-    """Return 2R/S, infinite where S = 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(mass > 0, 2.0 * risk / mass, np.inf)

@@ -13,8 +13,8 @@ from lipbook.theorems.descent import finite_steps
 from lipbook.theorems.energy import Energy
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
+from lipbook.theorems.smallest_gradient import named, smooth_activation
 from lipbook.theorems.smooth_modulus import slope_lever
-from lipbook.theorems.smoothness import named, smooth_activation
 from lipbook.theorems.verdict import Verdict
 from lipbook.training import TrainingRun
 

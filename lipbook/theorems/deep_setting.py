@@ -1,0 +1,179 @@
+"""Growth of perceptrons of any depth: the constants that theorems on their training share.
+
+With k_0 = √(1 + B_x²), k_l = √(1 + m_l·σ(0)²) for the hidden layers l and u = ‖Θ‖:
+|f(x)| ≤ q(u) = Σ_{r=1}^{L} k_{L−r}·L_σ^{r−1}·(u/√r)^r and ‖∇_Θ f(x)‖ ≤ q'(u), for ‖x‖ ≤ B_x.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from lipbook.activations import Activation
+from lipbook.deep_networks import DeepEnsemble
+from lipbook.deep_training import DeepRun
+from lipbook.losses import Loss
+from lipbook.theorems.descent import finite_steps
+from lipbook.theorems.setting import Number, Setting
+from lipbook.theorems.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class DeepSetting:
+    """Hold what is known of a training problem of any depth before its first step; one output.
+
+    Attributes:
+        activation: σ.
+        hidden_widths: (m_1, …, m_{L−1}).
+        input_radius: B_x = max ‖x_i‖.
+        target_rms: Y = (Σy_i²/n)^½.
+        loss: φ.
+
+    References:
+        The book's lemma `lem-deep-growth`.
+    """
+
+    activation: Activation
+    hidden_widths: tuple[int, ...]
+    input_radius: float
+    target_rms: float
+    loss: Loss
+
+    @classmethod
+    def of(cls, networks: DeepEnsemble, x: Tensor, y: Tensor, loss: Loss) -> DeepSetting:
+        """Return the setting in which these networks are trained on these data.
+
+        Args:
+            networks: give σ and the widths.
+            x: inputs, (n, d).
+            y: targets, (n,) or (n, 1).
+            loss: φ.
+
+        Raises:
+            ValueError: the networks have several outputs.
+        """
+        if networks.output_dim != 1:
+            raise ValueError(
+                "`networks` must have one output for the theorems on descent. "
+                f"Got {networks.output_dim}. Look at one output at a time."
+            )
+        return cls(
+            activation=networks.activation,
+            hidden_widths=networks.widths[1:-1],
+            input_radius=float(x.double().norm(dim=1).max()),
+            target_rms=float(y.reshape(-1).double().square().mean().sqrt()),
+            loss=loss,
+        )
+
+    @classmethod
+    def of_two_layers(cls, setting: Setting) -> DeepSetting:
+        """Return the same setting, in which L = 2.
+
+        Args:
+            setting: of two-layer networks.
+        """
+        widths, radius = (setting.width,), setting.input_radius
+        return cls(setting.activation, widths, radius, setting.target_rms, setting.loss)
+
+    def bounded_by(self, radius: float) -> DeepSetting:
+        """Return the setting with another radius of the inputs.
+
+        Args:
+            radius: B_x.
+        """
+        return replace(self, input_radius=radius)
+
+    @property
+    def depth(self) -> int:
+        """L, the number of weight layers."""
+        return len(self.hidden_widths) + 1
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """(k_0, …, k_{L−1})."""
+        at_zero = abs(self.activation.at_zero)
+        hidden = (math.hypot(1.0, math.sqrt(m) * at_zero) for m in self.hidden_widths)
+        return (math.hypot(1.0, self.input_radius), *hidden)
+
+    def output_bound(self, norm: Number) -> Number:
+        """Return q(u) ≥ |f(x)|.
+
+        Args:
+            norm: u ≥ ‖Θ‖, a number or an array.
+        """
+        return self._sum(norm, 0)
+
+    def growth(self, norm: Number) -> Number:
+        """Return q'(u) ≥ ‖∇_Θ f(x)‖.
+
+        Args:
+            norm: u ≥ ‖Θ‖, a number or an array.
+        """
+        return self._sum(norm, 1)
+
+    def pull(self, risk: float) -> float:
+        """Return λ(R), a bound of (1/n)Σ|φ'(r_i)|: √(2R) for MSE, min(δ, √(2R)) for Huber.
+
+        Args:
+            risk: R.
+        """
+        return self.loss.mean_derivative_bound(risk)
+
+    def _sum(self, norm: Number, derivative: int) -> Number:
+        slope, factors, total = self.activation.lipschitz, self.factors, 0.0 * norm
+        with np.errstate(over="ignore"):
+            for r in range(1, self.depth + 1):
+                # r(u/√r)^r/u = √r(u/√r)^(r−1): the derivative of the term.
+                term = (norm / math.sqrt(r)) ** (r - derivative) * math.sqrt(r) ** derivative
+                total = total + factors[self.depth - r] * slope ** (r - 1) * term
+        return total
+
+
+@dataclass(frozen=True)
+class DeepGrowth:
+    """Bound gradient and output of a perceptron of any depth by the norm of its weights.
+
+    ‖∇R‖ ≤ λ(R)·q'(u) and |f(x)| ≤ q(u), ‖x‖ ≤ B_x; for L = 2 this is `lem-growth`.
+
+    Attributes:
+        setting: gives q and λ.
+
+    References:
+        The book's lemma `lem-deep-growth`.
+    """
+
+    setting: DeepSetting
+
+    label = "lem-deep-growth"
+    title = "The gradient of a deep perceptron"
+
+    def verdict(self, run: DeepRun, network: int, subject: str = "") -> Verdict:
+        """Return what the lemma says of the gradients of one network at the recorded steps.
+
+        Args:
+            run: a training run.
+            network: which of its networks.
+            subject: which run this is about.
+
+        Returns:
+            The `Verdict`; measured is the largest ‖∇R_t‖/(λ(R_t)·q'(u_t)).
+        """
+        shares = [0.0]
+        for step, networks in zip(run.steps, run.checkpoints, strict=True):
+            gradient, risk = run.gradient_norm[step, network], run.risk[step, network]
+            if np.isfinite(gradient) and gradient > 0.0:
+                norm = float(networks.parameter_norm()[network])
+                allowed = self.setting.pull(float(risk)) * self.setting.growth(norm)
+                shares.append(float(gradient / allowed))
+        return Verdict(
+            theorem=self.label,
+            title=self.title,
+            quantity="largest share of the bound that a gradient has reached",
+            hypotheses=(finite_steps(run, network),),
+            bound=1.0,
+            measured=max(shares),
+            subject=subject,
+        )
