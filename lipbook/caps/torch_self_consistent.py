@@ -9,15 +9,18 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lipbook.caps.self_consistent import largest_rate
+from lipbook.theorems.deep_descent import deep_smoothness
+from lipbook.theorems.deep_setting import DeepSetting
 from lipbook.theorems.setting import Setting
-from lipbook.theorems.smoothness import slope_change, smoothness
+from lipbook.theorems.smoothness import smoothness
 
 
 class ModuleSelfConsistent:
     """Cap the rate so that the coming step is sure to descend: α·β(‖Θ‖ + α‖∇R‖, R) ≤ 1.
 
-    For a two-layer network with one output, in full batches; the loss is ½·MSE or Huber, as in the
-    setting. The risk is not among what an optimiser knows, so the loop has to tell it:
+    For a perceptron with one output, in full batches; the loss is ½·MSE or Huber, as in the
+    setting, a `Setting` for two layers or a `DeepSetting` for any number. The risk is not among
+    what an optimiser knows, so the loop has to tell it:
 
         cap = ModuleSelfConsistent(setting)
         hook(optimizer, model, cap)
@@ -25,10 +28,10 @@ class ModuleSelfConsistent:
         loss.backward(); cap.risk = loss.item(); optimizer.step()
 
     References:
-        The book's theorem `thm-self-consistent`.
+        The book's theorems `thm-self-consistent` and `thm-deep-descent`.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting | DeepSetting) -> None:
         """Keep what is known of the problem before its first step.
 
         Args:
@@ -37,7 +40,7 @@ class ModuleSelfConsistent:
         Raises:
             HypothesisError: σ has no Lipschitz slope.
         """
-        slope_change(setting)
+        self._smoothness(setting, 0.0, 0.0)
         self.setting, self.risk = setting, math.nan
 
     def check(self, module: nn.Module, optimizer: Optimizer) -> None:
@@ -84,6 +87,13 @@ class ModuleSelfConsistent:
         slope = math.sqrt(sum(slopes))
 
         def beta(rate: np.ndarray) -> np.ndarray:
-            return smoothness(self.setting, norm + rate * slope, risk)
+            return np.asarray(self._smoothness(self.setting, norm + float(rate) * slope, risk))
 
         return float(largest_rate(beta, np.zeros(())))
+
+    @staticmethod
+    def _smoothness(setting: Setting | DeepSetting, norm: float, risk: float) -> float:
+        """Return β(U, R); refuses a σ without a Lipschitz slope."""
+        if isinstance(setting, DeepSetting):
+            return deep_smoothness(setting, norm, risk)
+        return float(smoothness(setting, norm, risk))
