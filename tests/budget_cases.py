@@ -50,7 +50,8 @@ def hostile(ensemble, g, size):
     w, a = ensemble.hidden_weight.double(), ensemble.output_weight.double()
     u, _, v = torch.linalg.svd(w, full_matrices=False)
     up_w = u[:, :, :1] @ v[:, :1, :]
-    up_a = a / a.norm(dim=2, keepdim=True).clamp_min(1e-30)
+    u, _, v = torch.linalg.svd(a, full_matrices=False)
+    up_a = u[:, :, :1] @ v[:, :1, :]
     noise = [torch.from_numpy(g.normal(size=tuple(t.shape))) for t in (w, a)]
     mix = g.choice([0.0, 0.0, 0.3])
     blocks = {

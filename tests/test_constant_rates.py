@@ -52,6 +52,16 @@ def test_wide_runs_know_their_bounds(schedule):
         assert found["path, from the start"] == math.inf
 
 
+def test_the_energy_promises_nothing_without_sufficient_decrease():
+    x, y = spread_samples("zigzag", 3)
+    start = draw_start(600, (0, 1), "tanh")
+    slow, fast = (train_wide(start, x, y, MSE, s, 60, "exponential") for s in (0.2, 0.8))
+    assert promise_summary(slow, 0)["path, energy"] < math.inf
+    said = promise_summary(fast, 0)
+    assert said["path, energy"] == math.inf == said["Lip, energy"]
+    assert said["path, µ measured"] < math.inf
+
+
 def test_wide_runs_that_diverge_promise_nothing():
     x, y = spread_samples("sine", 3)
     wide = train_wide(draw_start(30, (0,), "relu"), x, y, MSE, 40.0, 200)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
+import torch
 from matplotlib import pyplot as plt
 from scipy import stats
 
@@ -19,9 +21,10 @@ from lipbook.experiments.convergence import (
     sampled_steps,
     side_by_side,
     smallest_so_far,
+    some_of,
 )
 from lipbook.losses import get_loss
-from lipbook.networks import gaussian_ensemble
+from lipbook.networks import Ensemble, gaussian_ensemble
 from lipbook.plotting.convergence import (
     draw_falls,
     draw_freeze,
@@ -48,6 +51,42 @@ def test_schedules_share_their_starts_and_kinks_have_no_self_consistent_rate():
     assert np.array_equal(smooth["constant"].risk[:11], smooth["decaying"].risk[:11])
     assert (gains(smooth, 10) == 1.0).all() and (gains(smooth, 30) >= 1.0).all()
     assert (smooth["measured"].mass[-1] > smooth["self-consistent"].mass[-1]).all()
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_trained_abreast_the_runs_are_those_that_are_trained_alone(activation):
+    one, rates = problem(activation), (0.05, 1.3, 60.0)
+    schedules = {rate: make_schedule("eventual", rate, n_steps=40, start=15) for rate in rates}
+    each = [make_schedule("power", rate, n_steps=40) for rate in (0.3, 0.7)]
+    found = one.abreast(schedules | {"own": each}, 40, steps=[15])
+    assert list(found) == [*rates, "own"]
+    for name, schedule in (schedules | {"own": each}).items():
+        alone, abreast = one.run(schedule, 40, steps=[15]), found[name]
+        for field in fields(alone):
+            same(getattr(abreast, field.name), getattr(alone, field.name))
+    # The largest rate diverges, and leaves its neighbours alone.
+    assert found[60.0].diverged.all() and not found[0.05].diverged.any()
+    swapped = some_of(found[1.3], [1, 0])
+    assert np.array_equal(swapped.risk, found[1.3].risk[:, ::-1], equal_nan=True)
+    assert not np.array_equal(swapped.risk, found[1.3].risk, equal_nan=True)
+
+
+def same(left, right):
+    """Compare two values of a field of a run."""
+    if isinstance(left, dict):
+        assert list(left) == list(right)
+        for name, value in left.items():
+            same(value, right[name])
+    elif isinstance(left, Ensemble):
+        for ours, theirs in zip(left.blocks(), right.blocks(), strict=True):
+            assert torch.allclose(ours, theirs, rtol=1e-9, equal_nan=True)
+    elif isinstance(left, tuple) and isinstance(left[0], Ensemble):
+        for ours, theirs in zip(left, right, strict=True):
+            same(ours, theirs)
+    elif isinstance(left, np.ndarray):
+        assert left.shape == right.shape and np.allclose(left, right, rtol=1e-9, equal_nan=True)
+    else:
+        assert left == right
 
 
 def test_the_smallest_so_far_falls_and_relative_falls_leave_out_rises():

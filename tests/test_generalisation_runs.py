@@ -239,6 +239,9 @@ def test_start_and_sample_are_independent_draws() -> None:
 def test_choosing_on_the_sample_breaks_the_bound_of_one() -> None:
     found = selected_gap(0.1, draws=300, candidates=256, n_samples=12, seed=1)
     assert found.fixed <= 0.1 < found.selected
+    # A choice of one is no choice.
+    alone = selected_gap(0.1, draws=300, candidates=1, n_samples=12, seed=1)
+    assert alone.fixed == alone.selected == found.fixed
 
 
 def test_alt_text_says_what_is_drawn() -> None:

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_runs import batches
 
-from lipbook.caps.lipschitz_budget import LipschitzBudget
+from lipbook.caps.lipschitz_budget import LipschitzBudget, lowered, step_sizes
 from lipbook.data import synthetic
 from lipbook.lipschitz import bracket
 from lipbook.networks import BLOCKS, gaussian_ensemble
@@ -38,17 +38,18 @@ from lipbook.training import train
     seed=st.integers(0, 10_000),
     m=st.integers(1, 9),
     d=st.integers(1, 4),
+    k=st.sampled_from([1, 1, 3]),
     activation=st.sampled_from(NAMES),
     share=st.sampled_from([0.1, 0.5, 1.0]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
     log_size=st.floats(-30, 30),
 )
 def test_hostile_gradients_never_overdraw_the_budget(
-    seed, m, d, activation, share, dtype, log_size
+    seed, m, d, k, activation, share, dtype, log_size
 ):
     g = np.random.default_rng([seed, 5])
-    net = gaussian_ensemble(m, d, seeds=(seed,), activation=activation, dtype=dtype)
-    kind = "formal" if d == 1 and seed % 2 else "product"
+    net = gaussian_ensemble(m, d, k, seeds=(seed,), activation=activation, dtype=dtype)
+    kind = "formal" if d == k == 1 and seed % 2 else "product"
     limit = float(certificates(net, kind)[0]) * g.choice([1.0 + 1e-7, 1.1, 3.0])
     for _ in range(25):
         gradient = hostile(net, g, 10.0 ** (log_size + g.uniform(-6, 6)))
@@ -84,6 +85,29 @@ def test_without_room_for_rounding_the_stored_weights_overdraw():
         kept = LipschitzBudget(limit, 1.0)(state_of(net, gradient))
         safe += lowest_product(step_of(net, gradient, kept)) <= limit
     assert over >= 5 and safe == 40, (over, safe)
+
+
+def test_the_room_for_rounding_counts_every_entry_of_several_outputs():
+    # Four outputs, one neuron: 4 entries may each be off by 4 least normal numbers.
+    tiny, zero = torch.finfo(torch.float32).tiny, torch.zeros(1, 4, 1)
+    sizes = step_sizes(zero, zero)
+    assert sizes.slack[0] == pytest.approx(8 * tiny) and sizes.slack[0] >= 8 * tiny
+    assert sizes.slope[0] == pytest.approx(2 * tiny) and sizes.slope[0] >= 2 * tiny
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_no_rounding_of_the_rate_takes_it_up(dtype):
+    info, g = torch.finfo(dtype), np.random.default_rng(0)
+    normal = 10.0 ** g.uniform(np.log10(info.tiny) + 1, np.log10(info.max) - 1, 400)
+    rates = np.concatenate((normal, info.tiny * 10.0 ** g.uniform(np.log10(info.eps), 1, 400)))
+    stored = torch.as_tensor(lowered(rates, dtype)).to(dtype).double().numpy()
+    assert (stored <= rates).all() and (stored[:400] >= rates[:400] * (1 - 4 * info.eps)).all()
+    # In the subnormal range the rate loses at most one unit there, and a share, as elsewhere.
+    unit = info.tiny * info.eps
+    assert (stored >= rates * (1 - 4 * info.eps) - unit).all()
+    if dtype != torch.float64:  # negative control: a share below the rate is not enough there
+        share = torch.as_tensor(rates * (1 - 2 * info.eps)).to(dtype).double().numpy()
+        assert (share > rates).any()
 
 
 def test_without_the_cross_term_the_budget_is_overdrawn():
@@ -126,6 +150,9 @@ def test_the_semidefinite_budget_holds_with_two_inputs():
                     run.ensemble.output_weight[0], "tanh", domain=(-1, 1), rel_gap=0.2)  # fmt: skip
     found = BudgetSchedule(limit, "sdp").verdict(run, 0, known.lower)
     assert found.applies and not found.contradicted
+    assert found.quantity == "largest Lipschitz constant at the recorded steps"
+    by_default = BudgetSchedule(limit, "sdp").verdict(run, 0)
+    assert by_default.quantity == "largest L_sdp at the recorded steps"
 
 
 def test_networks_above_the_limit_or_not_finite_stand_still():

@@ -205,3 +205,8 @@ def test_the_power_verdict_takes_both_values():
         found[factor, exponent] = PowerRates().verdict(run, 0, setting)
     assert found[1.0, 0.5].applies and not found[1.0, 0.5].contradicted
     assert found[50.0, 0.5].failed.name == "H3" and found[1.0, 0.3].failed.name == "H2"
+    # At the rate 0 nothing moves, and the gradient stays where it was.
+    still = make_schedule("power", 0.0, n_steps=9, timescale=3.0, exponent=0.5)
+    run = train(start, x, y, still, 50)
+    assert PowerRates().verdict(run, 0, setting).failed.name == "H2"
+    assert run.gradient_norm[0, 0] == run.gradient_norm[-1, 0] > 0

@@ -26,7 +26,7 @@ from lipbook.theorems.bounded_pull import BoundedPull
 from lipbook.theorems.budgets import MseBudget
 from lipbook.theorems.dichotomy import kink_problem
 from lipbook.theorems.energy import Energy
-from lipbook.theorems.growth import GradientGrowth
+from lipbook.theorems.growth import UNSTOPPED, GradientGrowth
 from lipbook.training import train
 
 NAMES = sorted(ACTIVATIONS)
@@ -63,7 +63,7 @@ def test_gradient_and_output_grow_no_faster_than_the_weights(**drawn):
 
 
 def test_the_growth_lemma_is_attained_for_large_weights_and_needs_the_radius():
-    # v parallel to (x, 1) and a = ‖v‖: every inequality of the proof is an equality but for c.
+    # v a positive multiple of (x, 1), a = ‖v‖: every inequality is an equality but for c.
     s = 200.0
     ensemble = network([[s]], [s], [s * 2**0.5])
     x, y = column(1.0), column(0.0)
@@ -128,6 +128,7 @@ def test_no_verdict_is_contradicted_on_any_run_and_each_takes_both_values():
                 counts.setdefault(verdict.theorem, []).append(verdict.applies)
                 if batch.run.diverged[index]:
                     assert not verdict.applies
+                assert verdict.hypotheses[0].statement == UNSTOPPED
     assert all(any(each) and not all(each) for each in counts.values()), counts.keys()
 
 

@@ -22,6 +22,7 @@ from lipbook.theorems.dichotomy import (
     NeedsBudget,
     product_law,
     product_problem,
+    pulled_problem,
     relu_problem,
     threshold,
 )
@@ -31,10 +32,10 @@ from lipbook.training import train
 
 
 def test_the_pull_bounds_are_attained_in_the_limit_of_small_steps():
-    # One ReLU neuron with v parallel to (x, 1), a = ‖v‖, pulled by a datum far above it.
-    s, n_steps, delta = 100.0, 2000, 1.0
-    start = network([[s]], [s], [s * 2**0.5])
-    x, y = column(1.0), column(1e9)
+    # One ReLU neuron with v a positive multiple of (x, 1), a = ‖v‖, and a datum far above it.
+    n_steps, delta = 2000, 1.0
+    start, x, y = pulled_problem(100.0)
+    assert start.output_norm().item() == pytest.approx(100.0 * 2.0**0.5)
     rates = make_schedule("constant", 1.0 / n_steps, n_steps=n_steps)
     run = train(start, x, y, rates, n_steps, loss="huber", huber_delta=delta, steps=[n_steps])
     theorem = BoundedPull(Setting.of(start, x, y, run.loss))
@@ -198,10 +199,16 @@ def test_below_the_threshold_it_settles_and_above_it_explodes_doubly():
         assert len(late) >= 2 and (late[1:] / late[:-1] > 2.0).all(), exponents
         run, x, y = exploding(product_problem, 1.0, 1.02 * p, ratio, 30)
         assert run.diverged[0]
+        # Training was stopped for its huge risk; the weights themselves are still finite, and H1
+        # must not call this an overflow.
+        assert np.isfinite(wild[: run.diverged_at[0] + 1]).all()
         found = [c.output_weight.item() for c in run.checkpoints[: run.diverged_at[0]]]
         assert found == pytest.approx(wild[: run.diverged_at[0]].tolist(), rel=1e-6)
         verdict = NeedsBudget().verdict(run, 0, x, y)
         assert not verdict.applies
+        stopped = verdict.hypotheses[0]
+        assert (stopped.name, stopped.step) == ("H1", int(run.diverged_at[0]))
+        assert "training was not stopped for a huge risk" in stopped.statement
 
 
 def test_every_rate_below_the_budget_keeps_the_bound():
@@ -244,6 +251,10 @@ def test_the_product_needs_its_hypotheses():
     assert NeedsBudget().verdict(run, 0, 2.0 * x, y).failed.name == "H2"
     tanh, _ = one()
     assert NeedsBudget().verdict(tanh, 0, x, y).failed.name == "H2"
+    shifted = replace(run, checkpoints=tuple(
+        replace(c, hidden_bias=c.hidden_bias + 1.0) for c in run.checkpoints))  # fmt: skip
+    verdict = NeedsBudget().verdict(shifted, 0, x, y)
+    assert verdict.failed.name == "H2" and "b = c = 0" in verdict.failed.statement
     # Control: with targets away from 0 the weights outgrow the bound.
     start, x, _ = product_problem(0.1)
     pulled = train(start, x, 9.0 * x, make_schedule("constant", 0.05, n_steps=9), 99)

@@ -18,7 +18,7 @@ from lipbook.losses import get_loss
 from lipbook.networks import BLOCKS, gaussian_ensemble
 from lipbook.schedules import ConstantRate, Schedule
 from lipbook.theorems import HypothesisError, Setting
-from lipbook.theorems.after_path import norms
+from lipbook.theorems.after_path import lipschitz_after, norms
 from lipbook.theorems.bounded_pull import BoundedPull
 from lipbook.theorems.budgets import MseBudget
 from lipbook.theorems.order_of_width import (
@@ -131,7 +131,7 @@ def test_a_kink_breaks_the_width_free_bound():
 def test_the_rise_has_the_promised_limit_in_the_width():
     x = torch.linspace(-1, 1, 8, dtype=torch.float64)[:, None]
     y, theta = torch.sin(3 * x), 0.7
-    for scale, deviation in (("standard", 1.0), ("zero-bias", 0.0)):
+    for scale, deviation in (("standard", 1.0), ("zero-bias", 0.0), ("mean-field", 1.0)):
         for activation in ("tanh", "softplus"):
             wide = gaussian_ensemble(200_000, 1, activation=activation, scale=scale)
             setting = Setting.of(wide, x, y, get_loss("mse"))
@@ -216,3 +216,54 @@ def test_a_gaussian_start_approaches_its_limit(mass, n_steps):
     run = far_run(start, mass, n_steps, target=target)
     slope = run.ensemble.jacobian(x)[:, 0, 0, 0].numpy() / width
     assert slope == pytest.approx(gaussian_limit(1.0, run.learning_rates[:, 0]), rel=0.05)
+
+
+@pytest.mark.parametrize("scale", ["standard", "mean-field"])
+def test_the_law_holds_for_masses_that_shrink_with_the_width(scale):
+    x, _ = far_datum(0.0)
+    worst, alone = 0.0, 0.0
+    for width in (16, 256, 4096, 16384):
+        start = gaussian_ensemble(width, 1, seeds=range(8), scale=scale)
+        for power in (0.0, -0.25, -0.5, -1.0):
+            rates = np.full(20, width**power / 20)
+            law = width * gaussian_limit(1.0, rates)
+            plus, minus = growth_factors(1.0, rates)
+            assert plus >= 1.0 and ROOT2 * rates.sum() <= minus * UP
+            assert minus <= np.sinh(ROOT2 * rates.sum()) * UP
+            run = far_run(start, rates.sum(), 20)
+            error = np.abs(run.ensemble.jacobian(x)[:, 0, 0, 0].numpy() - law).max()
+            worst = max(worst, error / (1.0 + width**0.5 * minus))
+            alone = max(alone, error / (width**0.5 * minus))
+    assert worst < 6.0
+    # Negative control: at a mass of 1/m the start's own slope is no O(√m·K⁻).
+    assert alone > 20.0 or scale == "mean-field"
+
+
+@pytest.mark.parametrize("activation", ["tanh", "softplus", "sigmoid", "gelu"])
+def test_smoothness_does_not_change_the_order_of_the_width(activation):
+    x, _ = far_datum(0.0)
+    one = torch.ones(1, dtype=torch.float64)
+    for width in (10, 1000):
+        run = far_run(equal_start(width, activation=activation), 0.5, 1)
+        kind = run.ensemble.activation
+        law = width * 0.5 * float(kind.value(one.clone())) * float(kind.slope(one.clone()))
+        assert float(run.ensemble.jacobian(x)[0, 0, 0, 0]) == pytest.approx(law, rel=1e-9)
+
+
+def test_only_the_budget_costs_less_at_the_mean_field_start():
+    # C, θ = 1, is O(1) there; A, B and D with the mass of their row keep the order √m.
+    x = torch.linspace(-1, 1, 8, dtype=torch.float64)[:, None]
+    bounds = []
+    for width in (10_000, 1_000_000):
+        start = gaussian_ensemble(width, 1, activation="tanh", scale="mean-field")
+        setting = Setting.of(start, x, torch.sin(3 * x), get_loss("huber", 1.0))
+        u = norms(start)[0]
+        pull = np.array([setting.pull(float(setting.loss.risk(start(x) - torch.sin(3 * x))[0]))])
+        path = MseBudget(setting).path(u, pull, setting.growth(u) ** -2.0)
+        root = np.array([width**-0.5])
+        bounds.append([
+            lipschitz_after(start, path)[0], lipschitz_after(start, np.ones(1))[0],
+            BoundedPull(setting).bound(start, root)[0],
+        ])  # fmt: skip
+    growth = np.array(bounds[1]) / np.array(bounds[0])
+    assert growth == pytest.approx([1.0, 10.0, 10.0], rel=0.15)

@@ -16,6 +16,7 @@ from budget_cases import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from promise_cases import network
 from random_runs import batches
 
 from lipbook.caps.gradient_flow import flat, flow_to_limit
@@ -108,6 +109,11 @@ def test_where_the_flow_only_grazes_the_limit_the_limit_point_jumps():
     assert 1.0 < path.times[path.certificate.argmax()] < 14.0
     below, above = (budget_run(0.05, peak * f, 15.0, seed=5) for f in (0.998, 1.002))
     assert above.mass[-1, 0] > 0.97 * 15.0 and below.mass[-1, 0] < 10.0
+    # At the peak itself the distance from the limit point falls like the root of the rate.
+    there = path.points[path.certificate.argmax()]
+    runs = (budget_run(rate, peak, 15.0, seed=5) for rate in (0.1, 0.025))
+    gaps = [float(np.linalg.norm(flat(run.ensemble)[0] - there)) for run in runs]
+    assert 0.4 * gaps[0] <= gaps[1] <= 0.55 * gaps[0]
 
 
 def test_the_mass_that_is_left_is_bounded_and_nearly_attained():
@@ -115,7 +121,9 @@ def test_the_mass_that_is_left_is_bounded_and_nearly_attained():
     run = budget_run(0.025, limit, 2 * path.times[-1])
     start = int(0.9 * path.times[-1] / 0.025)
     found = EarlyStopping(limit, start).verdict(run, 0)
-    assert found.applies and not found.contradicted
+    assert found.applies and not found.contradicted and found.title.endswith("part (c)")
+    assert all(f"from {start}" in h.statement or f"step {start}" in h.statement
+               for h in found.hypotheses)  # fmt: skip
     assert found.measured >= 0.9 * found.bound
     assert EarlyStopping(limit, start).bound(run, 0) == found.bound
 
@@ -240,6 +248,21 @@ def test_scaling_back_may_raise_the_risk():
     start = gaussian_ensemble(2, 1, seeds=range(6), activation="tanh")
     run = train_rescaled(start, data.x, data.y, 0.3, 400, REST)
     assert (np.diff(run.risk, axis=0) > 1e-9).sum() >= 5
+
+
+def test_on_a_kink_a_point_of_rest_need_not_be_stationary():
+    # Negative control of `prop-rescaled` (c): ReLU, a sample on the kink, d = 1, M = L* = 1.
+    x = torch.tensor([[-1.0], [0.0], [1.0], [2.0]], dtype=torch.float64)
+    y = torch.tensor([[-1.0], [1.0], [0.0], [3.0]], dtype=torch.float64)
+    net, higher = network([1.0], [0.0], [1.0]), network([1.0], [1e-4], [1.0])
+    risk, gradient = risk_and_gradient(net, x, y, get_loss("mse"))
+    nu, away = decay_multiplier(net, gradient)
+    assert nu[0] == pytest.approx(0.25) and away[0] == pytest.approx(0.0, abs=1e-15)
+    once = train_rescaled(net, x, y, 0.3, 1, 1.0).ensemble
+    assert np.abs(flat(once) - flat(net)).max() < 1e-12
+    lower, _ = risk_and_gradient(higher, x, y, get_loss("mse"))
+    assert (lower - risk).item() / 1e-4 == pytest.approx(-0.25, rel=1e-3)
+    assert certificates(higher)[0] == certificates(net)[0]
 
 
 def test_scaling_leaves_others_alone():

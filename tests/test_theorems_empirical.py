@@ -244,6 +244,21 @@ def test_closed_forms_lie_above_the_best_sum(dimension):
         assert one == pytest.approx(constants[dimension])
 
 
+@pytest.mark.parametrize("dimension", [3, 4, 10])
+def test_from_how_many_samples_on_the_distance_says_something(dimension):
+    """(b) from n > (2^D − 1)/4 on, (c) from n > C^D on: not from 2^D, as a negative control."""
+    first = (2**dimension - 1) // 4 + 1
+    assert dyadic_w1_bound(first, dimension, 1.0) < 1.0
+    assert dyadic_w1_bound(first - 1, dimension, 1.0) == 1.0 if first > 1 else True
+    constant = 2.0 + 0.5 / (1.0 - 2.0 ** (1.0 - 0.5 * dimension))
+    closed = {3: 51, 4: 82, 10: 10888}[dimension]
+    assert closed - 1 <= constant**dimension * (1 + ROUNDING) and constant**dimension < closed
+    assert dyadic_w1_rate(closed, dimension, 1.0) < 1.0
+    assert dyadic_w1_rate(closed - 1, dimension, 1.0) >= 1.0 - ROUNDING
+    assert dyadic_w1_bound(2**dimension, dimension, 1.0) < 1.0
+    assert dyadic_w1_rate(2**dimension + 1, dimension, 1.0) > 1.0
+
+
 def test_on_the_line_exactly():
     """A law with weight p at the ends of [0, 1]: W₁ = |K/n − p| with a binomial K."""
     for n in (1, 2, 5, 50):

@@ -14,12 +14,7 @@ from hypothesis import strategies as st
 
 from lipbook.activations import ACTIVATIONS, get_activation
 from lipbook.generalization.laws import Law
-from lipbook.generalization.losses_known import (
-    gaps,
-    largest_residual,
-    loss_at,
-    standard_error,
-)
+from lipbook.generalization.losses_known import BLOCK, gaps, largest_residual, loss_at
 from lipbook.lipschitz import bracket
 from lipbook.losses import Huber, MeanSquaredError
 from lipbook.networks import Ensemble, gaussian_ensemble
@@ -84,7 +79,7 @@ def test_cells_bound_the_gap_of_every_network_at_once(
     pairs = [torch.cat([s.x, s.y], dim=1).numpy() for s in (one, other)]
     share = dyadic_distance(*pairs, low, high, levels) / float(np.linalg.norm(high - low))
     spread = product(net) * law.input_diagonal + law.target_span
-    gap = abs(float(gaps(net, one, other, loss)[0]))
+    gap = abs(float(gaps(net, one, other, loss)[0][0]))
     assert gap <= 0.5 * spread * share * ROUND
 
 
@@ -106,7 +101,7 @@ def test_the_share_holds_on_the_share_of_samples_that_it_promises(dim: int) -> N
     fresh = law.sample(5000, 999_999)
     constants = (nets.hidden_norm() * nets.output_norm()).numpy()
     spread = loss.delta * (constants * law.input_diagonal + law.target_span)
-    worst = [np.max(gaps(nets, law.sample(n, s), fresh, loss) / spread) for s in range(count)]
+    worst = [np.max(gaps(nets, law.sample(n, s), fresh, loss)[0] / spread) for s in range(count)]
     assert np.mean(np.array(worst) > route.share(dim, n)) <= 0.3
 
 
@@ -270,7 +265,19 @@ def test_no_loss_exceeds_the_largest(name: str, width: int, dim: int, seed: int)
     ).upper  # fmt: skip
     largest = loss_at(loss, largest_residual(law, net, exact))
     assert float(loss.value(net(drawn.x)[0] - drawn.y).max()) <= largest * ROUND
-    assert 0.0 < standard_error(net, drawn, loss) < largest
+
+
+def test_gaps_and_their_errors_are_those_of_a_plain_mean() -> None:
+    law, nets, loss = Law("sine", 2, 0.5), gaussian_ensemble(5, 2, seeds=range(3)), Huber(0.5)
+    sample, fresh = law.sample(30, 0), law.sample(2 * BLOCK + 37, 1)
+    found, errors = gaps(nets, sample, fresh, loss)
+    one, many = (loss.value(nets(data.x) - data.y)[..., 0].numpy() for data in (sample, fresh))
+    assert found == pytest.approx(many.mean(1) - one.mean(1), rel=1e-9)
+    spread = np.sqrt(((many - many.mean(1, keepdims=True)) ** 2).sum(1) / (many.shape[1] - 1))
+    assert errors == pytest.approx(spread / math.sqrt(many.shape[1]), rel=1e-9)
+    nets.output_weight[1] = math.nan
+    broken, _ = gaps(nets, sample, fresh, loss)
+    assert np.isnan(broken).tolist() == [False, True, False]
 
 
 def test_refusals_name_theorem_hypothesis_and_remedy() -> None:

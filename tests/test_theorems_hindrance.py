@@ -133,6 +133,27 @@ def test_no_risk_falls_faster_than_the_mass_allows(share, **drawn):
     assert (root[1:] >= root[:-1] * steps * (1 - 1e-9)).all()
 
 
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(**CASE, activation=st.sampled_from(NAMES), share=st.sampled_from([0.1, 1.0, 8.0]))
+def test_steep_descent_keeps_its_path_short_whatever_the_mass(share, **drawn):
+    start, x, y, setting = draw(**drawn)
+    rate = share / setting.growth(float(start.parameter_norm()[0])) ** 2
+    schedule = make_schedule("constant", rate, n_steps=60)
+    run = train(start, x, y, schedule, 60, loss=setting.loss, on_divergence="record")
+    mu = RiskFall().constant(run, 0)
+    if RiskFall().verdict(run, 0).applies and mu > 0:
+        assert run.path[-1, 0] <= math.sqrt(8.0 * run.risk[0, 0] / mu) * (1 + 1e-9)
+
+
+def test_without_sufficient_decrease_steep_descent_walks_far():
+    # Control: f = c at rates close to 2 swings to and fro; (H5) holds with μ = 1, (H4) does not.
+    run, _ = exact_run(1e-3, make_schedule("constant", 1.99, n_steps=9), 60)
+    found, limit = RiskFall(mu=1.0).verdict(run, 0), math.sqrt(8.0 * run.risk[0, 0])
+    assert found.failed.name == "H4" and run.path[-1, 0] > limit
+    slow, _ = exact_run(1e-3, make_schedule("constant", 1.0 - 1e-9, n_steps=9), 60)
+    assert RiskFall().verdict(slow, 0).applies and slow.path[-1, 0] <= limit
+
+
 def test_past_one_over_lambda_one_step_may_land_on_zero():
     # Control: f = c with rate 1 is at zero risk after one step; the law would forbid that.
     run, setting = exact_run(1e-3, make_schedule("cosine", 1.0, n_steps=1), 1)

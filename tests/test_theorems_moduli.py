@@ -132,7 +132,7 @@ def test_a_smooth_network_obeys_its_modulus(seed, m, activation, log_size, radiu
     before = gaussian_ensemble(m, 1, seeds=(seed,), activation=activation)
     after = moved(before, seed, 10.0**log_size)
     ends = [constant(e, (-radius, radius)) for e in (before, after)]
-    found = SmoothModulus(radius).verdict(before, after, (ends[0].upper, ends[1].lower))
+    found = SmoothModulus(radius).verdict(before, after, (ends[0].upper, ends[1].lower), radius)
     assert found.applies and not found.contradicted, found
 
 
@@ -158,7 +158,7 @@ def test_the_smooth_modulus_is_attained_to_first_order(activation):
     at = float(z[np.argmax(sigma.curvature(z))])
     before, after = (network([1.0], [at + s], [1.0], activation) for s in (0.0, 1e-3))
     ends = [constant(e, (-1e-7, 1e-7), rel_gap=1e-9) for e in (before, after)]
-    found = SmoothModulus(1e-7).verdict(before, after, (ends[0].upper, ends[1].lower))
+    found = SmoothModulus(1e-7).verdict(before, after, (ends[0].upper, ends[1].lower), 1e-7)
     assert not found.contradicted
     assert (ends[1].lower - ends[0].upper) / (found.bound - ends[0].upper) >= 0.99
 
@@ -177,14 +177,18 @@ def test_on_the_whole_plane_a_smooth_network_has_no_modulus():
 
 def test_smooth_verdicts_take_both_values_and_refuse():
     before = gaussian_ensemble(3, 1)
-    found = SmoothModulus(1.0).verdict(before, before, (1.0, 1.0))
+    found = SmoothModulus(1.0).verdict(before, before, (1.0, 1.0), 1.0)
     assert not found.applies and found.failed.name == "H2" and found.bound is None
     with pytest.raises(
         HypothesisError, match=r"`activation` must have a Lipschitz slope for thm-s"
     ):
         SmoothModulus(1.0).bound(before, before, np.ones(1))
     two = gaussian_ensemble(3, 1, 2, activation="tanh")
-    assert SmoothModulus(1.0).verdict(two, two, (1.0, 1.0)).failed.name == "H1"
+    assert SmoothModulus(1.0).verdict(two, two, (1.0, 1.0), 1.0).failed.name == "H1"
+    tanh = gaussian_ensemble(3, 1, activation="tanh")
+    assert SmoothModulus(1.0).verdict(tanh, tanh, (1.0, 1.0), 1.0).applies
+    wide = SmoothModulus(1.0).verdict(tanh, tanh, (1.0, 1.0), 1.5)
+    assert wide.failed.name == "H3" and "ball of radius 1" in wide.failed.statement
     with pytest.raises(
         HypothesisError, match=r"`ensemble` must have one output for thm-smooth-mod"
     ):

@@ -227,6 +227,9 @@ def test_the_start_says_nothing_where_it_cannot():
     assert case(1500, 0)[3].verdict(decaying, 0).failed.name == "H3"
     short = PLLipschitz(1.0).verdict(decaying, 0, math.inf, np.ones(4))
     assert short.failed.name == "H2" and short.bound is None
+    words = [PLLipschitz(1.0).verdict(decaying, 0, 1.0, np.ones(4), trusting=t) for t in ("", "so")]
+    assert words[0].hypotheses[1].statement == "a finite bound e of the path is known for all times"
+    assert words[1].hypotheses[1].statement == "a finite bound e of the path is known, if so"
 
 
 @pytest.mark.parametrize(

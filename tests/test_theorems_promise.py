@@ -78,7 +78,7 @@ def test_smooth_promises_hold_on_the_runs_of_one_input():
         if b.setting.input_dim != 1:
             continue
         if b.setting.activation.slope_lipschitz is None:
-            found = SmoothPromise(start, 1.5).verdict(run, 0, (1.0, 1.0))
+            found = SmoothPromise(start, 1.5).verdict(run, 0, (1.0, 1.0), 1.5)
             assert not found.applies and found.bound is None
             continue
         for k in range(run.ensemble.size):
@@ -91,7 +91,8 @@ def test_smooth_promises_hold_on_the_runs_of_one_input():
             assert ends[1].lower <= bound * UP
             applied += 1
             if decreasing_until(run, k, start) == run.n_steps:
-                found = SmoothPromise(start, 1.5).verdict(run, k, (ends[0].upper, ends[1].lower))
+                pair = ends[0].upper, ends[1].lower
+                found = SmoothPromise(start, 1.5).verdict(run, k, pair, 1.5)
                 assert not found.contradicted
     assert applied >= 8
 
@@ -185,4 +186,17 @@ def test_promises_refuse_and_do_not_apply():
         SmoothPromise(0, 1.0).bound(relu, np.ones(1))
     endless = train(gaussian_ensemble(3, 1), x, x, make_schedule("constant", 0.1, n_steps=5), 5)
     assert Promise(0).verdict(endless, 0, 1.0).failed.name == "H2"
-    assert SmoothPromise(0, 1.0).verdict(endless, 0, (1.0, 1.0)).failed.name == "H2"
+    assert SmoothPromise(0, 1.0).verdict(endless, 0, (1.0, 1.0), 1.0).failed.name == "H2"
+
+
+def test_a_promise_says_what_was_measured_and_on_which_domain():
+    x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
+    start = gaussian_ensemble(3, 1, activation="tanh")
+    run = train(start, x, x, make_schedule("cosine", 0.1, n_steps=5), 5)
+    seen = float(np.stack([certificates(c, "formal") for c in run.checkpoints]).max())
+    found = Promise(0, "formal").verdict(run, 0, seen, "formal constant")
+    assert found.quantity == "largest formal constant at the recorded steps from 0 on"
+    assert Promise(0).verdict(run, 0, 0.1).quantity.startswith("largest Lipschitz constant at the")
+    assert SmoothPromise(0, 1.0).verdict(run, 0, (9.0, 1.0), 1.0).applies
+    wide = SmoothPromise(0, 1.0).verdict(run, 0, (9.0, 1.0), 2.0)
+    assert wide.failed.name == "H5" and "ball of radius 1" in wide.failed.statement

@@ -215,9 +215,33 @@ def test_the_converse_needs_independent_gradients_and_a_small_rate():
     assert StableConverse().verdict(above).failed.name == "H4"
     twice = interpolating(end.network, x[[0, 0]], 0.1)
     assert StableConverse().verdict(twice).failed.name == "H3"
-    bent = interpolating(gaussian_ensemble(6, 1, seeds=(0,), activation="relu"), x, 0.1)
-    assert StableConverse().verdict(bent).failed.name == "H2"
     assert StableConverse().verdict(replace(below, y=below.y + 1)).failed.name == "H1"
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky relu", "abs"])
+def test_off_its_kinks_a_piecewise_linear_activation_will_do(activation):
+    applied = 0
+    for seed in range(8):
+        x = torch.from_numpy(np.random.default_rng(seed).uniform(-1, 1, (2, 1)))
+        end = interpolating(gaussian_ensemble(5, 1, seeds=(seed,), activation=activation), x, 1.0)
+        found = StableConverse().verdict(replace(end, rate=0.9 * 4 / top(end)))
+        assert not found.contradicted
+        applied += found.applies
+    assert applied >= 4
+    # The edge of stability: one neuron, both sides of 2/λ_max.
+    one = interpolating(network([1.0], [0.0], [1.0], activation), torch.ones(1, 1).double(), 0.49)
+    slow, fast = StableConverse().verdict(one), StableConverse().verdict(replace(one, rate=0.51))
+    assert slow.applies and slow.measured <= slow.bound and fast.failed.name == "H4"
+
+
+def test_across_a_kink_starts_may_leave():
+    # Negative control: beyond the kink the kernel is 101 in place of 1, and the rate too large.
+    x = torch.zeros(1, 1, dtype=torch.float64)
+    near, far = (interpolating(network([1.0], [b], [10.0], "relu"), x, 1.0) for b in (-1e-7, -0.3))
+    found, theorem = StableConverse().verdict(near), StableConverse()
+    assert [h.holds for h in found.hypotheses] == [True, False, True, True]
+    assert theorem._reach(near, 0) > 4 * theorem.bound(near)
+    assert theorem.verdict(far).applies and not theorem.verdict(far).contradicted
 
 
 def test_starts_near_by_stay_within_the_distance_that_is_said():

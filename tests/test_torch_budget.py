@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from torch_cases import (
     sgd,
 )
 
-from lipbook.caps.lipschitz_budget import LipschitzBudget
+from lipbook.caps.lipschitz_budget import LipschitzBudget, largest_safe_rate, step_sizes
 from lipbook.lipschitz import deep_product_upper_bound
 from lipbook.networks import gaussian_ensemble
 from lipbook.schedules import make_schedule
@@ -47,6 +49,31 @@ def test_hostile_gradients_never_overdraw_a_module(sizes, dtype):
             assert module_certificate(model) <= limit * UP
         used = max(used, module_certificate(model) / limit)
     assert used > 0.75
+
+
+def test_rates_that_are_subnormal_in_half_precision_never_overdraw():
+    over, moved = 0, 0
+    for seed in range(60):
+        plain = perceptron([1, 6, 1], dtype=torch.float16, seed=seed)
+        with torch.no_grad():
+            for p in plain.parameters():
+                p.mul_(0.01)
+        size = 10.0 ** np.random.default_rng(seed).uniform(4, 4.6)
+        budget = ModuleBudget(1.5 * module_certificate(plain), 1.0)
+        capped = copy.deepcopy(plain)
+        for model in (plain, capped):
+            set_gradients(model, np.random.default_rng(seed), size)
+        optimizer = sgd(capped)
+        kept = hook(optimizer, capped, budget)
+        optimizer.step()
+        assert lowest(capped) <= budget.limit
+        moved += 0 < kept.rate < torch.finfo(torch.float16).tiny
+        # Negative control: the cap as it stands, rounded to nearest by the optimiser.
+        steps = [step_sizes(p.weight[None], p.weight.grad[None]) for p in (plain[0], plain[2])]
+        room = budget.limit - module_certificate(plain)
+        sgd(plain, lr=float(largest_safe_rate(1.0, *steps, np.array([room]))[0])).step()
+        over += lowest(plain) > budget.limit
+    assert moved >= 10 and over >= 5, (moved, over)
 
 
 def test_without_the_hook_hostile_gradients_pass_any_limit():

@@ -2,8 +2,7 @@
 
 With C a certificate (see `lipbook.theorems.moduli`), x = ‖W‖, y = ‖a‖ and ξ, η the norms of the
 gradient's blocks, a step of rate α ends with a certificate of at most C + L_σ(xαη + (y + αη)αξ).
-The
-budget allows the α for which the rise is at most a share θ of the room L* − C.
+The budget allows the α for which the rise is at most a share θ of the room L* − C.
 
 All of it is rounded outwards: with the weights that floating point stores after the step, not only
 with those that exact arithmetic would give, the certificate is at most L*.
@@ -48,8 +47,8 @@ def step_sizes(weight: Tensor, gradient: Tensor) -> StepSizes:
     """Return bounds for a layer's step, rounded outwards.
 
     An entry that is stored after the step differs from w − αg by at most 4u(|w| + α|g|) + (4 + α)ν,
-    u the unit roundoff of the format and ν its least normal number: two roundings, one for
-    a rate that is no number of the format, and underflow, flushed to zero or not.
+    u the unit roundoff of the format and ν its least normal number, α the rate as the arithmetic
+    reads it (see `lowered`): two roundings, and underflow, flushed to zero or not.
 
     Args:
         weight: (K, p, q).
@@ -97,6 +96,25 @@ def largest_safe_rate(
     return np.nan_to_num(rate * (1.0 - _SAFE), nan=0.0, posinf=0.0)
 
 
+def lowered(rate: np.ndarray, *formats: torch.dtype) -> np.ndarray:
+    """Return a rate that no rounding, in any of the formats, takes above the given one.
+
+    A subnormal rate becomes a multiple of the least positive number: rounding to nearest could
+    more than double it. A format that flushes it to zero only lowers it.
+
+    Args:
+        rate: α ≥ 0, in float64.
+        formats: of the weights.
+    """
+    infos = [torch.finfo(each) for each in formats]
+    down = rate * (1.0 - 2.0 * max(info.eps for info in infos))
+    for info in infos:
+        least = info.tiny * info.eps
+        small = np.floor(np.minimum(down, info.tiny) / least) * least
+        down = np.where(down < info.tiny, small, down)
+    return down
+
+
 @dataclass(frozen=True)
 class LipschitzBudget:
     """Cap the rate so that the Lipschitz constant never passes a limit, on any domain, for ever.
@@ -140,9 +158,7 @@ class LipschitzBudget:
             kept = np.flatnonzero(usable).tolist()
             gradient = {name: block[kept] for name, block in state.gradient.items()}
             rates[usable] = self._rates(ensemble.select(kept), gradient)
-        # The dtype's own rounding of the rate must not take it back up.
-        down = 1.0 - 2.0 * torch.finfo(like.dtype).eps
-        return torch.as_tensor(rates * down, dtype=like.dtype, device=like.device)
+        return torch.as_tensor(lowered(rates, like.dtype), dtype=like.dtype, device=like.device)
 
     def _rates(self, ensemble: Ensemble, gradient: Mapping[str, Tensor]) -> np.ndarray:
         hidden = step_sizes(ensemble.hidden_weight, gradient["hidden_weight"])

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lipbook.activations import Activation
-from lipbook.caps.lipschitz_budget import StepSizes, check_budget, step_sizes
+from lipbook.caps.lipschitz_budget import StepSizes, check_budget, lowered, step_sizes
 from lipbook.lipschitz import sdp_upper_bound
 from lipbook.lipschitz.deep.modules import chain_of
 from lipbook.lipschitz.product import slope_magnitude
@@ -86,8 +87,8 @@ class ModuleBudget:
             known = module_certificate(module, self.certificate)
         room = self.share * (self.limit - known)
         highest = max(float(group["lr"]) for group in optimizer.param_groups)
-        unit = max(torch.finfo(each.weight.dtype).eps for each in linears)
-        return _largest_rate(steepness, steps, room, highest) * (1.0 - 2.0 * unit)
+        rate = np.asarray(_largest_rate(steepness, steps, room, highest))
+        return float(lowered(rate, *{each.weight.dtype for each in linears}))
 
 
 def _largest_rate(steepness: float, steps: list[StepSizes], room: float, highest: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -154,8 +155,6 @@ class EdgeRuns:
         y: targets, (n, 1).
         shares: of the rates.
         rates: α, (shares·K,).
-        sharpness: λ_max(∇²R) at the recorded steps, (S, shares·K), by Lanczos' method; NaN once a
-            network has diverged.
     """
 
     run: TrainingRun
@@ -163,7 +162,14 @@ class EdgeRuns:
     y: Tensor
     shares: tuple[float, ...]
     rates: np.ndarray
-    sharpness: np.ndarray
+
+    @cached_property
+    def sharpness(self) -> np.ndarray:
+        """λ_max(∇²R) at the recorded steps by Lanczos' method, (S, shares·K).
+
+        NaN once a network has diverged. It takes longer than the training, and is not always asked.
+        """
+        return sharpness_along(self.run, self.x, self.y)
 
     @property
     def n_starts(self) -> int:
@@ -230,7 +236,7 @@ def train_edge(
     schedules: list[Schedule] = [make_schedule(schedule, r, n_steps=n_steps) for r in rates]
     kept = np.unique(np.linspace(0, n_steps, 51).astype(int))
     run = train(many, x, y, schedules, n_steps, loss=loss, steps=kept, on_divergence="record")
-    return EdgeRuns(run, x, y, tuple(shares), rates, sharpness_along(run, x, y))
+    return EdgeRuns(run, x, y, tuple(shares), rates)
 
 
 def sharpness_along(run: TrainingRun, x: Tensor, y: Tensor) -> np.ndarray:

@@ -50,13 +50,18 @@ def wide_summary(wide: WideRuns) -> dict[str, float]:
 def promise_summary(wide: WideRuns, begin: int) -> dict[str, float]:
     """Return what two theorems promise for all times, beside what came out.
 
+    A promise is infinite where the hypotheses do not hold on the steps that were run; that they go
+    on holding is taken on trust.
+
     Args:
         wide: the runs.
         begin: T₀, from which the energy bound looks ahead.
     """
-    networks = range(wide.run.ensemble.size)
+    networks, theorem = range(wide.run.ensemble.size), EventualDecay(begin)
     with np.errstate(invalid="ignore"):  # no risk left times an infinite mass
-        energies = EventualDecay(begin).path_bound(wide.run) + wide.run.path[begin]
+        energies = theorem.path_bound(wide.run) + wide.run.path[begin]
+    descends = [all(h.holds for h in theorem.hypotheses(wide.run, k)) for k in networks]
+    energies = np.where(descends, energies, math.inf)
     short = [wide.paths(k)["measured"] for k in networks]
     return medians(
         {

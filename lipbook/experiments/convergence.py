@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 from scipy import stats
@@ -16,6 +18,8 @@ from lipbook.networks import Ensemble
 from lipbook.schedules import Schedule, make_schedule
 from lipbook.theorems.setting import Setting
 from lipbook.training import TrainingRun, log_steps, train
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,67 @@ class Problem:
             steps=kept, on_divergence="record",
         )  # fmt: skip
 
+    def abreast(
+        self,
+        schedules: Mapping[K, Schedule | Sequence[Schedule]],
+        n_steps: int,
+        *,
+        steps: Sequence[int] = (),
+    ) -> dict[K, TrainingRun]:
+        """Train all starts under several schedules at once, in hardly more time than under one.
+
+        Args:
+            schedules: {name: one for all starts, or one per start}.
+            n_steps: T.
+            steps: kept as checkpoints, besides 30 that are even in log(1 + t).
+
+        Returns:
+            {name: what `run` would return for this schedule}.
+        """
+        size = self.start.size
+        each = [[s] * size if isinstance(s, Schedule) else list(s) for s in schedules.values()]
+        many = replace(self, start=self.start.select([*range(size)] * len(each)))
+        run = many.run(list(chain.from_iterable(each)), n_steps, steps=steps)
+        return {
+            name: some_of(run, range(i * size, (i + 1) * size)) for i, name in enumerate(schedules)
+        }
+
     def self_consistent(self) -> list[Schedule]:
         """Return each start's self-consistent schedule, none for a σ with kinks."""
         if self.setting.activation.slope_lipschitz is None:
             return []
         known = zip(self.first_norms.tolist(), self.first_risks.tolist(), strict=True)
         return [SelfConsistentRate(self.setting, u, risk).schedule() for u, risk in known]
+
+
+def some_of(run: TrainingRun, networks: Sequence[int]) -> TrainingRun:
+    """Return what a run recorded of some of its networks, as a run of their own.
+
+    Args:
+        run: a training run.
+        networks: which of them, in any order.
+    """
+    chosen = list(networks)
+
+    def columns(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: each[:, chosen] for name, each in values.items()}
+
+    return replace(
+        run,
+        learning_rates=run.learning_rates[:, chosen],
+        risk=run.risk[:, chosen],
+        gradient_norm=run.gradient_norm[:, chosen],
+        mass=run.mass[:, chosen],
+        path=run.path[:, chosen],
+        block_path=columns(run.block_path),
+        displacement=run.displacement[:, chosen],
+        block_displacement=columns(run.block_displacement),
+        diverged_at=run.diverged_at[chosen],
+        schedules=tuple(run.schedules[k] for k in chosen),
+        ensemble=run.ensemble.select(chosen),
+        checkpoints=tuple(each.select(chosen) for each in run.checkpoints),
+        product_bound=run.product_bound[:, chosen],
+    )
 
 
 def side_by_side(problem: Problem, decaying: Schedule, n_steps: int) -> dict[str, TrainingRun]:
@@ -92,14 +151,15 @@ def side_by_side(problem: Problem, decaying: Schedule, n_steps: int) -> dict[str
         Runs by name: "constant", "decaying" and, for a smooth σ, "self-consistent" and "measured".
     """
     constant = make_schedule("constant", decaying.learning_rate, n_steps=n_steps)
-    at = [min(decaying.start, n_steps)]
-    runs = {
-        "constant": problem.run(constant, n_steps, steps=at),
-        "decaying": problem.run(decaying, n_steps, steps=at),
+    schedules: dict[str, Schedule | Sequence[Schedule]] = {
+        "constant": constant,
+        "decaying": decaying,
     }
     known = problem.self_consistent()
     if known:
-        runs["self-consistent"] = problem.run(known, n_steps)
+        schedules["self-consistent"] = known
+    runs = problem.abreast(schedules, n_steps, steps=[min(decaying.start, n_steps)])
+    if known:
         high = make_schedule("constant", 1e9, n_steps=n_steps)
         runs["measured"] = problem.run(high, n_steps, measured=True)
     return runs

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from lipbook.generalization.laws import Law
-from lipbook.generalization.losses_known import gaps, largest_residual, loss_at, standard_error
+from lipbook.generalization.losses_known import gaps, largest_residual, loss_at
 from lipbook.lipschitz import bracket, sdp_upper_bound
 from lipbook.losses import Loss
 from lipbook.medians import known_median
@@ -103,6 +104,10 @@ class Trial:
 
     def bounds(self) -> dict[str, float]:
         """Return the bound of each route; NaN where it does not apply."""
+        return dict(self._bounds)
+
+    @cached_property
+    def _bounds(self) -> dict[str, float]:
         found = {name: verdict.bound for name, verdict in self.verdicts().items()}
         return {name: math.nan if bound is None else bound for name, bound in found.items()}
 
@@ -164,13 +169,11 @@ def conduct(plan: Plan, width: int, n_samples: int, seed: int) -> Trial:
         progress=False,
     )  # fmt: skip
     constants = certificates(run.ensemble, plan.law)
-    gap = (
-        math.nan if run.diverged[0] else float(gaps(run.ensemble, sample, fresh, plan.measured)[0])
-    )
+    found, errors = gaps(run.ensemble, sample, fresh, plan.measured)
+    gap = math.nan if run.diverged[0] else float(found[0])
     furthest = largest_residual(plan.law, run.ensemble, constants["best"])
     ceiling = math.inf if run.diverged[0] else loss_at(plan.measured, furthest)
-    error = standard_error(run.ensemble, fresh, plan.measured)
-    return Trial(run, plan, n_samples, gap, start_constant, constants, ceiling, error)
+    return Trial(run, plan, n_samples, gap, start_constant, constants, ceiling, float(errors[0]))
 
 
 def schedule_of(plan: Plan, start: Ensemble, n_samples: int, start_constant: float) -> Schedule:

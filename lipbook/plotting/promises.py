@@ -52,7 +52,7 @@ def draw_promises(
     ax.set(xscale="log", xlabel="steps after $T_0$, + 1", ylabel="Lipschitz constant (1)")
     ax.set_ylim(bottom=0.0)
     ax.figure.legend(loc="outside lower center", ncols=2)
-    return f"Lines over the steps from T₀ on, logarithmic axis. {'; '.join(words)}."
+    return f"Lines over the steps from T₀ on, on a logarithmic axis of steps. {'; '.join(words)}."
 
 
 def draw_budget(ax: Axes, steps: np.ndarray, curves: Mapping[str, np.ndarray], limit: float) -> str:

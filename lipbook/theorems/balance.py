@@ -101,14 +101,15 @@ class Balance:
         return energy(run.checkpoints[0]) + run.mass * growth_rate(y, run.loss) + steps
 
     def for_ever(self, run: TrainingRun, network: int) -> float:
-        """Return α·R_0/η, which bounds Σ_j|D_j(t) − D_j(0)| for all t while the risk falls.
+        """Return α·R_0/η, which bounds Σ_j|D_j(t) − D_j(0)| while steps lower the risk with this η.
 
         Args:
             run: a training run.
             network: which of its networks.
 
         Returns:
-            The bound, infinite where the run does not lower the risk at every step.
+            The bound, infinite where the run does not lower the risk at every step, by some η > 0
+            times the rate times the squared gradient.
         """
         factor = decrease_factor(run, network)
         if not factor > 0:

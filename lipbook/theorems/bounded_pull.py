@@ -15,7 +15,7 @@ from lipbook.theorems.after_path import (
     mass_since,
     norms,
 )
-from lipbook.theorems.descent import finite_steps
+from lipbook.theorems.growth import unstopped
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
 from lipbook.theorems.smoothness import PULL_ROUNDING, pulls
@@ -33,8 +33,8 @@ class BoundedPull(FromStart[TrainingRun]):
 
     Attributes:
         setting: gives κ, κ₀ and the loss.
-        pull: Λ ≥ (1/n)Σ|φ'(r_i)| at every step from T₀ on; by default δ for the Huber loss, and
-            for the squared loss √(2R_{T₀}), which is enough if the risk never exceeds R_{T₀}.
+        pull: Λ ≥ λ(R_t) at every step from T₀ on; by default δ for the Huber loss, and for the
+            squared loss √(2R_{T₀}), which is enough if the risk never exceeds R_{T₀}.
         start: T₀, a recorded step of the run.
 
     References:
@@ -142,10 +142,10 @@ class BoundedPull(FromStart[TrainingRun]):
         # From a divergence on there is no risk, and H1 speaks.
         seen = pulls(self.setting, risk[np.isfinite(risk)])
         pulled = hypothesis_over_steps(
-            "H2", "the pull λ(R_t) is at most Λ at every step from T₀ on",
+            "H2", "λ(R_t) is at most Λ at every step from T₀ on",
             [allowed] * len(seen), seen.tolist(), self.start,
         )  # fmt: skip
-        return finite_steps(run, network), pulled
+        return unstopped(run, network), pulled
 
     def last_bound(self, run: TrainingRun, network: int) -> float:
         """Return the bound at the end of the run."""

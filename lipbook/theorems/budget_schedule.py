@@ -11,7 +11,7 @@ import torch
 from lipbook.lipschitz.product import slope_magnitude
 from lipbook.networks import BLOCKS, Ensemble
 from lipbook.theorems.descent import finite_steps
-from lipbook.theorems.moduli import certificates, check_certificate
+from lipbook.theorems.moduli import NAMES, certificates, check_certificate
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.verdict import Hypothesis, Verdict, hypothesis_over_steps
 from lipbook.training import TrainingRun
@@ -24,8 +24,8 @@ _SUM_ROUNDING = 1e-9
 class BudgetSchedule:
     """Bound the Lipschitz constant at every step by the limit of a Lipschitz budget.
 
-    If C(Θ₀) ≤ L* and every step has C + L_σ(xαη + (y + αη)αξ) ≤ L*, then Lip(f_t) ≤ C(Θ_t) ≤ L* for
-    all t, whatever the loss, the data and the directions of the steps.
+    If C(Θ₀) ≤ L* and every step has a rate α ≥ 0 and C + L_σ(xαη + (y + αη)αξ) ≤ L*, then
+    Lip(f_t) ≤ C(Θ_t) ≤ L* for all t, whatever the loss, the data and the directions of the steps.
 
     Attributes:
         limit: L*.
@@ -67,8 +67,8 @@ class BudgetSchedule:
         Args:
             run: a training run; H2 is checked at its recorded steps.
             network: which of its networks.
-            lipschitz: the largest Lipschitz constant or certificate seen at any step; by default
-                the largest certificate at the recorded steps.
+            lipschitz: the largest Lipschitz constant at the recorded steps; by default the verdict
+                is about the largest certificate there.
             subject: which run this is about.
 
         Returns:
@@ -78,6 +78,7 @@ class BudgetSchedule:
         recorded = through_time(run, network)
         seen = certificates(recorded, self.certificate)
         first = float(seen[0])
+        what = NAMES[self.certificate] if lipschitz is None else "Lipschitz constant"
         start = Hypothesis(
             "H1", "the certificate of the start is at most the limit", first <= self.limit,
             margin=self.limit - first,
@@ -85,7 +86,7 @@ class BudgetSchedule:
         return Verdict(
             theorem=self.label,
             title=f"{self.title}, {self.certificate}",
-            quantity="largest Lipschitz constant of all steps",
+            quantity=f"largest {what} at the recorded steps",
             hypotheses=(start, self._steps(run, network, recorded, seen), _finite(run, network)),
             bound=self.limit,
             measured=float(seen.max()) if lipschitz is None else lipschitz,
@@ -141,7 +142,8 @@ class EarlyStopping:
     """Bound the mass that a budgeted run still spends, by the room left over the speed of rising.
 
     If from step t₁ on every step raises C by at least ω·α_t, and C never passes L*, then
-    Σ_{t ≥ t₁} α_t ≤ (L* − C(Θ_{t₁}))/ω: the schedule is an eventually decaying one by itself.
+    Σ_{t ≥ t₁} α_t ≤ (L* − C(Θ_{t₁}))/ω: the schedule is an eventually decaying one by itself. What
+    is checked, and bounded, is the part of the run that was made. Any σ and any rates ≥ 0 will do.
 
     Attributes:
         limit: L*.
@@ -157,7 +159,7 @@ class EarlyStopping:
     certificate: str = "product"
 
     label = "thm-early-stopping"
-    title = "Early stopping in disguise"
+    title = "Early stopping in disguise, part (c)"
 
     def bound(self, run: TrainingRun, network: int) -> float:
         """Return (L* − C(Θ_{t₁}))/ω with the largest ω that the run allows.
@@ -213,12 +215,12 @@ class EarlyStopping:
             quantity=f"mass spent from step {self.start} on",
             hypotheses=(
                 Hypothesis(
-                    "H5", "the certificate never passes the limit", over <= self.limit,
-                    margin=self.limit - over,
+                    "H5", f"from step {self.start} on, as far as was run, the certificate does not "
+                    "pass the limit", over <= self.limit, margin=self.limit - over,
                 ),
                 Hypothesis(
-                    "H6", "every step raises the certificate, by its rate times ω > 0", speed > 0,
-                    margin=speed,
+                    "H6", f"every step from {self.start} on, as far as was run, raises the "
+                    "certificate, by its rate times ω > 0 at least", speed > 0, margin=speed,
                 ),
             ),
             bound=float((self.limit - seen[0]) / speed) if speed > 0 else None,

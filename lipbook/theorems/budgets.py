@@ -15,7 +15,7 @@ from lipbook.theorems.after_path import (
     mass_since,
     norms,
 )
-from lipbook.theorems.descent import finite_steps
+from lipbook.theorems.growth import unstopped
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
 from lipbook.theorems.smoothness import PULL_ROUNDING, pulls
@@ -151,8 +151,8 @@ class MseBudget(AlongPath):
         enough = self.residual_of(run)[network] * (1.0 + PULL_ROUNDING)
         enough = enough >= pulls(self.setting, run.risk[self.start])[network]
         return (
-            finite_steps(run, network),
-            Hypothesis("H2", "Λ₀ is at least the pull at T₀", bool(known and enough)),
+            unstopped(run, network),
+            Hypothesis("H2", "Λ₀ is at least λ(R) at T₀", bool(known and enough)),
             self._within_budget(run, network),
         )
 

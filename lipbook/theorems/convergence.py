@@ -168,8 +168,9 @@ class PowerRates:
         """
         smooth, schedule = smooth_activation(setting), run.schedules[network]
         power, rate = schedule.rate_function, schedule.learning_rate
-        words = "the rates follow a power law from step 0 on, with exponent at least ½"
+        words = "the rates are positive, a power law from step 0 on, with exponent at least ½"
         right = isinstance(power, PowerRate) and power.exponent >= 0.5 and schedule.start == 0
+        right = right and rate > 0
         hypotheses, measured = [smooth, Hypothesis("H2", words, right)], None
         if smooth.holds:
             norm, risk = first_norm(run, network), float(run.risk[0, network])

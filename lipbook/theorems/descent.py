@@ -8,7 +8,7 @@ import numpy as np
 
 from lipbook.descent_loop import DescentRecord
 from lipbook.schedules import RateFunction
-from lipbook.theorems.after_path import FromStart, checkpoint, lipschitz_after
+from lipbook.theorems.after_path import AlongPath, FromStart, checkpoint, lipschitz_after
 from lipbook.theorems.verdict import Hypothesis, Verdict, hypothesis_over_steps
 from lipbook.training import TrainingRun
 
@@ -146,6 +146,38 @@ class EventualDecay(FromStart[TrainingRun]):
     def last_bound(self, run: TrainingRun, network: int) -> float:
         """Return the bound for all steps to come."""
         return float(self.bound(run)[network])
+
+
+@dataclass(frozen=True)
+class AfterPath(AlongPath):
+    """Bound the Lipschitz constant by the weights at T₀ and the length of the path since.
+
+    Lip(f_t) ≤ L_σ(xy + e√(x² + y²) + e²/2), x = ‖W_{T₀}‖_op, y = ‖A_{T₀}‖_op and e = ℓ_t − ℓ_{T₀}.
+
+    Attributes:
+        start: T₀, a recorded step of the run.
+
+    References:
+        The book's lemma `lem-after-path`.
+    """
+
+    start: int = 0
+
+    label = "lem-after-path"
+    title = "From a path to a constant"
+
+    def path_bounds(self, run: TrainingRun) -> np.ndarray:
+        """Return e at every step, (T+1, K), NaN before T₀.
+
+        Args:
+            run: a training run.
+        """
+        early = np.arange(run.n_steps + 1) < self.start
+        return np.where(early[:, None], np.nan, run.path - run.path[self.start])
+
+    def hypotheses(self, run: TrainingRun, network: int) -> tuple[Hypothesis, ...]:
+        """Check that every step was finite, so that there is a path."""
+        return (finite_steps(run, network),)
 
 
 def tail_hypotheses(run: DescentRecord, network: int, start: int) -> tuple[Hypothesis, ...]:

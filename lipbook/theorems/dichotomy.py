@@ -11,7 +11,7 @@ from torch import Tensor
 from lipbook.activations import ACTIVATIONS, Activation
 from lipbook.losses import MeanSquaredError
 from lipbook.networks import Ensemble
-from lipbook.theorems.descent import finite_steps
+from lipbook.theorems.growth import unstopped
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.verdict import Hypothesis, Verdict
 from lipbook.training import TrainingRun
@@ -32,6 +32,9 @@ IDENTITY = Activation(
     slope_turns=(),
     slope_limits=(1.0, 1.0),
 )
+
+# H2 of the theorem.
+PRODUCT = "squared loss; f = awx with σ = id, a = ±w, b = c = 0; the samples x = ±1 with y = 0"
 
 # Mirror images agree up to a few roundings.
 SYMMETRY = 1e-9
@@ -94,6 +97,22 @@ def relu_problem(v: float) -> tuple[Ensemble, Tensor, Tensor]:
     return network, x, torch.zeros(2, 1, dtype=torch.float64)
 
 
+def pulled_problem(v: float) -> tuple[Ensemble, Tensor, Tensor]:
+    """Return one ReLU neuron that a sample far above it pulls: (b) of `thm-huber-budget` attained.
+
+    f(x) = √2·v·relu(vx + v), so that the hidden row is v times (x, 1) at the sample (1, 10⁹), and
+    both blocks are as long.
+
+    Args:
+        v: the hidden weight and the bias.
+
+    Returns:
+        An ensemble of one network, inputs (1, 1), targets (1, 1).
+    """
+    x = torch.ones(1, 1, dtype=torch.float64)
+    return _network([v], [v * 2.0**0.5], ACTIVATIONS["relu"], [v]), x, 1e9 * x
+
+
 def kink_problem() -> tuple[Ensemble, Tensor, Tensor]:
     """Return one ReLU neuron on its kink, from which the risk rises at every rate.
 
@@ -110,10 +129,16 @@ def kink_problem() -> tuple[Ensemble, Tensor, Tensor]:
     return _network([1.0], [3.0], ACTIVATIONS["relu"]), x, y
 
 
-def _network(weight: list[float], output: list[float], activation: Activation) -> Ensemble:
-    w, a = (torch.tensor(each, dtype=torch.float64) for each in (weight, output))
+def _network(
+    weight: list[float],
+    output: list[float],
+    activation: Activation,
+    bias: list[float] | None = None,
+) -> Ensemble:
+    first = [0.0] * len(weight) if bias is None else bias
+    w, b, a = (torch.tensor(each, dtype=torch.float64) for each in (weight, first, output))
     c = torch.zeros(1, 1, dtype=torch.float64)
-    return Ensemble(w[None, :, None], torch.zeros_like(w)[None], a[None, None], c, activation)
+    return Ensemble(w[None, :, None], b[None], a[None, None], c, activation)
 
 
 def threshold(ratio: float) -> float:
@@ -204,8 +229,8 @@ class NeedsBudget:
             title=self.title,
             quantity="largest squared norm of the weights",
             hypotheses=(
-                finite_steps(run, network),
-                Hypothesis("H2", "the network is f = awx with a = ±w, on x = ±1, y = 0", product),
+                unstopped(run, network),
+                Hypothesis("H2", PRODUCT, product),
                 Hypothesis("H3", "the mass is below 8/u₀²", step is None, step),
             ),
             bound=self.bound(first, float(mass[-1])) if step is None else None,

@@ -55,15 +55,20 @@ class Minimum:
         margin = allowed - float(self.residual.abs().max()) if self.is_finite else -math.inf
         return Hypothesis("H1", "the network meets every target", margin >= 0, margin=margin)
 
+    @property
+    def kink_distance(self) -> float:
+        """The least |z_j(x_i)|, or ∞ if σ has no kink."""
+        if self.network.activation.kink_slopes is None:
+            return math.inf
+        return float(self.network.preactivation(self.x).abs().min())
+
     def off_kinks(self, name: str = "H2") -> Hypothesis:
         """Check that ∇R is differentiable here: no pre-activation on a kink, no residual at ±δ.
 
         Args:
             name: of the hypothesis.
         """
-        nearest = math.inf
-        if self.network.activation.kink_slopes is not None:
-            nearest = float(self.network.preactivation(self.x).abs().min())
+        nearest = self.kink_distance
         if isinstance(self.loss, Huber):
             nearest = min(nearest, float((self.residual.abs() - self.loss.delta).abs().min()))
         away = nearest > NUDGE

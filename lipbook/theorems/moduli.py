@@ -24,7 +24,9 @@ from lipbook.networks import Ensemble
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.verdict import Hypothesis, Verdict
 
-CERTIFICATES = ("product", "formal", "sdp")
+# Each certificate and its name in a sentence.
+NAMES = {"product": "product bound", "formal": "formal constant", "sdp": "L_sdp"}
+CERTIFICATES = tuple(NAMES)
 
 # Weights beyond this leave the range in which products of norms mean anything.
 LARGEST = 1e100

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from lipbook.generalization.laws import Law
 from lipbook.generalization.losses_known import in_a_box, largest_residual, loss_at, slope_of
@@ -14,6 +16,7 @@ from lipbook.networks import Ensemble
 from lipbook.theorems.empirical import uniform_gap
 from lipbook.theorems.setting import Setting
 from lipbook.theorems.smoothness import turning
+from lipbook.theorems.verdict import ROUNDING_FACTOR, Hypothesis, Verdict
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,16 @@ class Ball:
     Attributes:
         start: one network with one output, Θ₀.
         radius: r ≥ 0.
+
+    References:
+        The book's lemma `lem-near-start`.
     """
 
     start: Ensemble
     radius: float
+
+    label = "lem-near-start"
+    title = "How many networks are near"
 
     def _numbers(self, input_size: float) -> tuple[float, float, float]:
         """Return κ = L_σ√(1 + s²), κ‖V₀‖ + |σ(0)|√m and ‖a₀‖ for inputs of size s."""
@@ -101,6 +110,46 @@ class Ball:
         smooth = self.radius * self.slope(law.input_rms) / root + self.bend(law.input_radius)
         return min(rough, smooth)
 
+    def verdict(self, members: Ensemble, x: Tensor, input_radius: float) -> Verdict:
+        """Return what part (c) of the lemma says of some networks of the ball.
+
+        Args:
+            members: networks, of the shape of the start.
+            x: inputs, (n, d).
+            input_radius: B_x.
+
+        Returns:
+            The `Verdict`; measured is the largest |f_Θ(x_i) − f_{Θ₀}(x_i)|.
+        """
+        both = zip(members.blocks(), self.start.blocks(), strict=True)
+        squares = sum((one - other).flatten(1).square().sum(1) for one, other in both)
+        furthest = float(torch.as_tensor(squares).max()) ** 0.5
+        largest = float(x.norm(dim=1).max())
+        return Verdict(
+            theorem=self.label,
+            title=self.title,
+            quantity="largest change of an output",
+            hypotheses=(
+                within("H1", "every network is at most r from the start", self.radius, furthest),
+                within("H2", "every input has length at most B_x", input_radius, largest),
+            ),
+            bound=self.reach(input_radius),
+            measured=float((members(x) - self.start(x)).abs().max()),
+        )
+
+
+def within(name: str, statement: str, allowed: float, measured: float) -> Hypothesis:
+    """Check measured ≤ allowed up to rounding.
+
+    Args:
+        name: of the hypothesis.
+        statement: in plain words.
+        allowed: right-hand side.
+        measured: left-hand side.
+    """
+    holds = measured <= allowed * ROUNDING_FACTOR
+    return Hypothesis(name, statement, holds, margin=allowed - measured)
+
 
 def ball_bound(
     ball: Ball, law: Law, loss: Loss, lipschitz: float, n: int, failure: float, theorem: str
@@ -111,7 +160,8 @@ def ball_bound(
         ball: networks near a start that is independent of the sample.
         law: P.
         loss: Huber's.
-        lipschitz: an upper bound of the Lipschitz constant of f_{Θ₀} on the box of the inputs.
+        lipschitz: an upper bound of the Lipschitz constant of f_{Θ₀} on the box of the inputs, made
+            without the sample.
         n: the number of samples.
         failure: η.
         theorem: the label of the statement that asks.

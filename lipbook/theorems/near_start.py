@@ -54,7 +54,8 @@ class NearStart:
             law: P.
             loss: Huber's.
             start: Θ₀, independent of the sample.
-            lipschitz: an upper bound of the Lipschitz constant of f_{Θ₀} on the box of the inputs.
+            lipschitz: an upper bound of the Lipschitz constant of f_{Θ₀} on the box of the inputs,
+                made without the sample.
             distance: ‖Θ − Θ₀‖, which may depend on the sample.
             n: the number of samples.
 
@@ -83,7 +84,8 @@ class NearStart:
             law: P, of which the run's sample was drawn.
             n_samples: n.
             loss: φ in which the risks are measured.
-            lipschitz: an upper bound of the Lipschitz constant of f_{Θ₀} on the box of the inputs.
+            lipschitz: an upper bound of the Lipschitz constant of f_{Θ₀} on the box of the inputs,
+                made without the sample.
             gap: R^P − R as measured.
             subject: which run this is about.
         """
@@ -134,7 +136,8 @@ class WidthFreeGap:
             law: P.
             trained: φ that is trained.
             start: Θ₀.
-            lipschitz: an upper bound of the Lipschitz constant of f_{Θ₀} on the box of the inputs.
+            lipschitz: an upper bound of the Lipschitz constant of f_{Θ₀} on the box of the inputs,
+                made without the sample.
         """
         return loss_at(trained, largest_residual(law, start, lipschitz))
 

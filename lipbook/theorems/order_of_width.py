@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipbook.activations import ACTIVATIONS
+from lipbook.activations import Activation, get_activation
 from lipbook.losses import Huber
 from lipbook.networks import Ensemble
 from lipbook.theorems.descent import finite_steps
@@ -20,16 +20,24 @@ from lipbook.training import TrainingRun
 DRIFT_ROUNDING = 1e-9
 
 
-def equal_start(width: int) -> Ensemble:
-    """Return m ReLU neurons with w_j = 1, b_j = 0, a_j = 0, and c = 0: the function 0.
+def equal_start(
+    width: int, weight: float = 1.0, bias: float = 0.0, activation: str | Activation = "relu"
+) -> Ensemble:
+    """Return m equal neurons with w_j = w, b_j = b, a_j = 0, and c = 0: the function 0.
 
     Args:
         width: m.
+        weight: w.
+        bias: b.
+        activation: σ.
+
+    References:
+        The book's propositions `prop-order-m` (ReLU, w = 1, b = 0) and `prop-width-free-attained`.
     """
     one = torch.ones(1, width, 1, dtype=torch.float64)
-    zero = torch.zeros(1, width, dtype=torch.float64)
+    zero = torch.zeros(1, 1, width, dtype=torch.float64)
     c = torch.zeros(1, 1, dtype=torch.float64)
-    return Ensemble(one, zero, zero[:, None, :].clone(), c, ACTIVATIONS["relu"])
+    return Ensemble(weight * one, bias * one[..., 0], zero, c, get_activation(activation))
 
 
 def far_datum(target: float) -> tuple[Tensor, Tensor]:
@@ -62,7 +70,10 @@ def growth_factors(delta: float, rates: np.ndarray) -> tuple[float, float]:
 
 
 def gaussian_limit(delta: float, rates: np.ndarray) -> float:
-    """Return K⁺K⁻/(2√2), the limit of f_T'(1)/m at the book's standard Gaussian start.
+    """Return K⁺K⁻/(2√2), the limit of f_T'(1+)/m at the book's standard Gaussian start.
+
+    For rates that depend on m, with a bounded mass, f_T'(1+) is m times this number, up to
+    O(1 + √m·K⁻) in probability.
 
     Args:
         delta: δ.

@@ -78,6 +78,7 @@ class PLLipschitz:
         constants: np.ndarray,
         smooth: bool = True,
         subject: str = "",
+        trusting: str = "",
     ) -> Verdict:
         """Compare one of the bounds with the constants at the recorded steps.
 
@@ -88,6 +89,7 @@ class PLLipschitz:
             constants: Lip(f) on the domain at the recorded steps, or upper bounds, (S,).
             smooth: whether to take the second bound, else the first.
             subject: which run this is about.
+            trusting: what e takes on trust of the steps that were not run; "" if nothing.
 
         Returns:
             The `Verdict`.
@@ -96,6 +98,7 @@ class PLLipschitz:
         hypotheses = [finite_steps(run, network)]
         known = math.isfinite(path)
         statement = "a finite bound e of the path is known"
+        statement += f", if {trusting}" if trusting else " for all times"
         hypotheses.append(Hypothesis("H2", statement, known))
         fits = start.activation.slope_lipschitz is not None
         if smooth:

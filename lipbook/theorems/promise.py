@@ -80,14 +80,20 @@ class Promise:
         return certificates(state, self.certificate) + path_growth(state.activation, x, y, path)
 
     def verdict(
-        self, run: TrainingRun, network: int, lipschitz: float, subject: str = ""
+        self,
+        run: TrainingRun,
+        network: int,
+        largest: float,
+        what: str = "Lipschitz constant",
+        subject: str = "",
     ) -> Verdict:
         """Return what the theorem says of one network.
 
         Args:
             run: a training run.
             network: which of its networks.
-            lipschitz: the largest Lipschitz constant (or certificate) seen from T₀ on.
+            largest: of the constants, or of the certificates C, at the recorded steps from T₀ on.
+            what: which of the two it is, in words.
             subject: which run this is about.
 
         Returns:
@@ -98,13 +104,13 @@ class Promise:
         return Verdict(
             theorem=self.label,
             title=f"{self.title}, {self.certificate}",
-            quantity=f"largest Lipschitz constant from step {self.start} on",
+            quantity=f"largest {what} at the recorded steps from {self.start} on",
             hypotheses=(
                 *tail_hypotheses(run, network, self.start),
                 Hypothesis("H4", "the networks have one output", fits),
             ),
             bound=float(self.bound(run)[network]) if fits else None,
-            measured=lipschitz,
+            measured=largest,
             subject=subject,
         )
 
@@ -164,14 +170,21 @@ class SmoothPromise:
         return known + path * np.hypot(steep * x, steep * y + q) + 0.5 * steep * path * path
 
     def verdict(
-        self, run: TrainingRun, network: int, constants: tuple[float, float], subject: str = ""
+        self,
+        run: TrainingRun,
+        network: int,
+        constants: tuple[float, float],
+        reach: float,
+        subject: str = "",
     ) -> Verdict:
         """Return what the theorem says of one network.
 
         Args:
             run: a training run.
             network: which of its networks.
-            constants: an upper bound of Lip_D(f_{T₀}), and the largest Lip_D(f_t) seen from T₀ on.
+            constants: an upper bound of Lip_D(f_{T₀}), and the largest Lip_D(f_t) at the recorded
+                steps from T₀ on.
+            reach: the largest ‖x‖ on the domain D.
             subject: which run this is about.
 
         Returns:
@@ -180,14 +193,19 @@ class SmoothPromise:
         one = run.ensemble.output_dim == 1
         smooth = run.ensemble.activation.slope_lipschitz is not None
         known = np.full(run.ensemble.size, constants[0])
+        words = (
+            "the slope of the activation is Lipschitz, and the domain lies in the ball of "
+            f"radius {self.radius:g}"
+        )
         return Verdict(
             theorem=self.label,
             title=self.title,
-            quantity=f"largest Lipschitz constant on the domain from step {self.start} on",
+            quantity="largest Lipschitz constant on the domain at the recorded steps from "
+            f"{self.start} on",
             hypotheses=(
                 *tail_hypotheses(run, network, self.start),
                 Hypothesis("H4", "the networks have one output", one),
-                Hypothesis("H5", "the slope of the activation is Lipschitz", smooth),
+                Hypothesis("H5", words, smooth and reach <= self.radius),
             ),
             bound=float(self.bound(run, known)[network]) if one and smooth else None,
             measured=constants[1],

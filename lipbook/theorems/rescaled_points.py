@@ -69,7 +69,8 @@ def decay_multiplier(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ν that comes closest to ∇R = −ν(W, 0, a, 0), and how close.
 
-    At a point of rest of the rescaled descent on {C = L*}, the distance is 0 and ν ≥ 0.
+    At a point of rest of the rescaled descent on {C = L*}, the distance is 0 and ν ≥ 0. This is so
+    for the ∇R of the chain rule, also at a kink, where R need not be differentiable.
 
     Args:
         ensemble: Θ, K networks.

@@ -86,6 +86,7 @@ class SmoothModulus:
         before: Ensemble,
         after: Ensemble,
         constants: tuple[float, float],
+        reach: float,
         subject: str = "",
     ) -> Verdict:
         """Return what the theorem says of one pair of networks.
@@ -93,8 +94,8 @@ class SmoothModulus:
         Args:
             before: Θ, an ensemble of size one.
             after: Θ', another.
-            constants: an upper bound of Lip_D(f_Θ) and the measured Lip_D(f_Θ'), on one domain
-                inside of the ball.
+            constants: an upper bound of Lip_D(f_Θ) and the measured Lip_D(f_Θ'), on one domain.
+            reach: the largest ‖x‖ on this domain.
             subject: which pair.
 
         Returns:
@@ -110,8 +111,12 @@ class SmoothModulus:
             hypotheses=(
                 Hypothesis("H1", "the networks have one output", one),
                 Hypothesis("H2", "the slope of the activation is Lipschitz", smooth),
+                Hypothesis(
+                    "H3", f"the domain lies in the ball of radius {self.radius:g}",
+                    reach <= self.radius, margin=self.radius - reach,
+                ),
             ),
             bound=float(self.bound(before, after, known)[0]) if one and smooth else None,
             measured=constants[1],
             subject=subject,
-        )
+        )  # fmt: skip

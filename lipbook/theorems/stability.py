@@ -193,6 +193,7 @@ class StableConverse:
 
     If 0 < λ_min(JJᵀ) and λ_max(JJᵀ) < 2n/α, with η = 1 − αλ_max/(2n), starts within a small
     distance stay within (1 + √(λ_max/λ_min)/η) times it, up to a factor that tends to 1 with it.
+    Of σ this asks for two derivatives near the pre-activations only: off its kinks ReLU has them.
 
     References:
         The book's proposition `prop-stable-converse`.
@@ -234,11 +235,11 @@ class StableConverse:
             The `Verdict`: how far off starts get, relative to how far off they were put.
         """
         low, high = self._ends(minimum)
-        smooth = minimum.network.activation.slope_lipschitz is not None
         below = 0 < minimum.rate * high < 2.0 * len(minimum.x)
+        bound = 1.001 * self.bound(minimum) if low > 0 and below else None
         hypotheses = (
             minimum.interpolates(),
-            Hypothesis("H2", "σ is twice differentiable", smooth),
+            self._smooth(minimum, bound or 1.0),
             Hypothesis("H3", "the samples' gradients are independent", low > 0, margin=low),
             Hypothesis("H4", "the rate is below 2n/λ_max(JJᵀ)", below),
         )
@@ -248,10 +249,18 @@ class StableConverse:
             title=self.title,
             quantity="distance that starts near by reach, relative to their first distance,",
             hypotheses=hypotheses,
-            bound=1.001 * self.bound(minimum) if applies else None,
+            bound=bound if applies else None,
             measured=self._reach(minimum, seed) if applies else None,
             subject=subject,
         )
+
+    def _smooth(self, minimum: Minimum, reach: float) -> Hypothesis:
+        """Check that no start that is followed can take a sample across a kink."""
+        # z_j(x_i) changes by at most ‖x̃_i‖ times how far the weights have moved.
+        crossing = reach * NUDGE * math.sqrt(1.0 + float(minimum.x.square().sum(1).max()))
+        margin = minimum.kink_distance - crossing if minimum.is_finite else -math.inf
+        statement = "σ is twice differentiable near each pre-activation"
+        return Hypothesis("H2", statement, margin > 0, margin=margin)
 
     def _reach(self, minimum: Minimum, seed: int) -> float:
         p = minimum.network.n_parameters

@@ -9,7 +9,6 @@ import numpy as np
 from lipbook.networks import Ensemble
 from lipbook.theorems.after_path import checkpoint, norms
 from lipbook.theorems.budgets import MseBudget
-from lipbook.theorems.descent import finite_steps
 from lipbook.theorems.energy import Energy
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
@@ -71,7 +70,7 @@ class WidthFree:
         ValueError: an unknown form.
 
     References:
-        The book's theorem `thm-width-free`.
+        The book's theorem `thm-width-free`; attained in the limit: `prop-width-free-attained`.
     """
 
     setting: Setting
@@ -152,8 +151,8 @@ class WidthFree:
             run: a training run.
             network: which of its networks.
             first: an upper bound of Lip(f_{T₀}) on the domain.
-            lipschitz: the largest Lipschitz constant on the domain seen from T₀ on, measured from
-                below or exactly.
+            lipschitz: the largest Lipschitz constant on the domain at the recorded steps from T₀
+                on, measured from below or exactly.
             subject: which run this is about.
 
         Returns:
@@ -167,8 +166,8 @@ class WidthFree:
         return Verdict(
             theorem=self.label,
             title=f"{self.title} ({self.form})",
-            quantity=f"largest Lipschitz constant from step {self.start} on",
-            hypotheses=(finite_steps(run, network), smooth, *rest),
+            quantity=f"largest Lipschitz constant at the recorded steps from {self.start} on",
+            hypotheses=(source.hypotheses[0], smooth, *rest),
             bound=bound if np.isfinite(bound) else None,
             measured=lipschitz,
             subject=subject,
@@ -181,7 +180,7 @@ def limit_rise(
     """Return the limit of the rise at a Gaussian start as m → ∞, θ safe steps being spent.
 
     L_σqψ(θ)/(√d(κ√(1 + s²) + |σ(0)|)), with ψ = √θ and q = √(2R) ("energy") or ψ = e^θ − 1 and
-    q = λ(R) ("budget"); W, b and a have the deviations 1/√d, s and 1/√m.
+    q = λ(R) ("budget"); W, b and a have the deviations 1/√d, s and at most 1/√m.
 
     Args:
         setting: gives L_σ, κ, σ(0) and d; its width is not used.
