@@ -52,10 +52,10 @@ def chain_law(depth: int, v: float, delta: float, rates: np.ndarray) -> np.ndarr
 
 @dataclass(frozen=True)
 class DeepNeedsBudget:
-    """Bound max|v_t| ≤ (v₀^{−(L−2)} − δS/c_L)^{−1/(L−2)} for the chain of L ≥ 3 neurons, Huber.
+    """Bound max|v_t| ≤ (v₀^{−(L−2)} − δS/ϱ_L)^{−1/(L−2)} for the chain of L ≥ 3 neurons, Huber.
 
-    c_L = min_{z>2} z/(1 − (z − 1)^{−(L−2)}), which is 3 + 2√2 for L = 3. Geometric rates attain the
-    bound at every step, and from the mass c_L/(δv₀^{L−2}) on some explode.
+    ϱ_L = min_{z>2} z/(1 − (z − 1)^{−(L−2)}), which is 3 + 2√2 for L = 3. Geometric rates attain the
+    bound at every step, and from the mass ϱ_L/(δv₀^{L−2}) on some explode.
 
     Attributes:
         depth: L ≥ 3.
@@ -86,7 +86,7 @@ class DeepNeedsBudget:
 
     @property
     def push(self) -> float:
-        """Return the z > 2 at which c_L is attained: the cheapest α_tδ|v_t|^{L−2}."""
+        """Return the z > 2 at which ϱ_L is attained: the cheapest α_tδ|v_t|^{L−2}."""
         power = self.depth - 2
 
         def slope(x: float) -> float:
@@ -100,11 +100,11 @@ class DeepNeedsBudget:
 
     @property
     def constant(self) -> float:
-        """c_L."""
+        """ϱ_L."""
         return self.push / (1.0 - (self.push - 1.0) ** (2 - self.depth))
 
     def budget(self, v: float) -> float:
-        """Return c_L/(δ|v₀|^{L−2}), the mass from which some rates explode.
+        """Return ϱ_L/(δ|v₀|^{L−2}), the mass from which some rates explode.
 
         Args:
             v: v_0 ≠ 0.
@@ -169,7 +169,7 @@ class DeepNeedsBudget:
             quantity="largest weight",
             hypotheses=(
                 Hypothesis("H1", "the network is f = v^L·x on x = ±1, y = 0, under Huber", chain),
-                Hypothesis("H2", "the mass is below c_L/(δ|v₀|^(L−2))", step is None, step),
+                Hypothesis("H2", "the mass is below ϱ_L/(δ|v₀|^(L−2))", step is None, step),
             ),
             bound=self.bound(v, float(mass[-1])) if step is None else None,
             measured=largest,

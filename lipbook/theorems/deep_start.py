@@ -50,6 +50,8 @@ class DeepStart:
     def verdict(self, starts: DeepEnsemble) -> Verdict:
         """Return what the proposition says of many independent starts.
 
+        That the weights are such Gaussians is taken from whoever drew them; their shapes are not.
+
         Args:
             starts: networks as they were drawn, one per seed.
 
@@ -57,7 +59,11 @@ class DeepStart:
             The `Verdict`: how many seeds may fail, and how many do.
         """
         product = weight_norms(starts).prod(axis=0)
-        fits = Hypothesis("H1", "the layers have the widths named", starts.widths == self.widths)
+        fits = Hypothesis(
+            "H1",
+            "the weights of each layer are independent Gaussians N(0, 1/m) for m inputs",
+            starts.widths == self.widths,
+        )
         return verdict_over_seeds(
             DeepStart, "product of the layers' norms", (fits,), product, self.bound, self.failure
         )
