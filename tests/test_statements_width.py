@@ -53,7 +53,6 @@ def test_the_rise_comes_closer_to_its_limit(form, activation):
     # Negative control: twice the limit is no limit.
     double = WidthFreeLimit(theorem.setting, 1.0, 2 * pull, theta, form)
     assert double.verdict(rises).measured > 0.3
-    assert double.verdict(rises).contradicted
 
 
 def test_too_few_widths_show_nothing():

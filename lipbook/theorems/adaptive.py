@@ -9,8 +9,7 @@ import numpy as np
 from lipbook.networks import Ensemble
 from lipbook.schedules import RateFunction
 from lipbook.theorems.after_path import AlongPath, checkpoint, lipschitz_after
-from lipbook.theorems.descent import short_steps
-from lipbook.theorems.growth import unstopped
+from lipbook.theorems.descent import finite_steps, short_steps
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.verdict import Hypothesis
 from lipbook.training import TrainingRun
@@ -70,7 +69,7 @@ class Adaptive(AlongPath):
         """Check H1, H2 and H3 on one network."""
         finite_sum = bool(self.rate_function.tail(0) < np.inf)
         return (
-            unstopped(run, network),
+            finite_steps(run, network),
             Hypothesis("H2", "the rate function has a finite sum", finite_sum),
             short_steps(run, network, self.length, self.rate_function, self.start),
         )

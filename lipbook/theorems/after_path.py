@@ -138,7 +138,7 @@ class FromStart(ABC, Generic[R]):
         return Verdict(
             theorem=self.label,
             title=self.title,
-            quantity=f"largest Lipschitz constant from step {self.start} on",
+            quantity=f"largest Lipschitz constant at the recorded steps from {self.start} on",
             hypotheses=self.hypotheses(run, network),
             bound=self.last_bound(run, network),
             measured=lipschitz,

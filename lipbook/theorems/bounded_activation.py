@@ -8,7 +8,7 @@ import numpy as np
 
 from lipbook.networks import Ensemble
 from lipbook.theorems.after_path import FromStart, checkpoint, lipschitz_after_blocks, mass_since
-from lipbook.theorems.growth import unstopped
+from lipbook.theorems.descent import finite_steps
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
 from lipbook.theorems.verdict import Hypothesis
@@ -136,7 +136,7 @@ class BoundedActivation(FromStart[TrainingRun]):
     def hypotheses(self, run: TrainingRun, network: int) -> tuple[Hypothesis, ...]:
         """Check H1 and H2 on one network."""
         bounded = self.setting.activation.bound is not None
-        return unstopped(run, network), Hypothesis("H2", "the activation is bounded", bounded)
+        return finite_steps(run, network), Hypothesis("H2", "the activation is bounded", bounded)
 
     def last_bound(self, run: TrainingRun, network: int) -> float | None:
         """Return the bound at the end of the run, None if σ is unbounded."""

@@ -15,7 +15,7 @@ from lipbook.theorems.after_path import (
     mass_since,
     norms,
 )
-from lipbook.theorems.growth import unstopped
+from lipbook.theorems.descent import finite_steps
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
 from lipbook.theorems.smoothness import PULL_ROUNDING, pulls
@@ -145,7 +145,7 @@ class BoundedPull(FromStart[TrainingRun]):
             "H2", "λ(R_t) is at most Λ at every step from T₀ on",
             [allowed] * len(seen), seen.tolist(), self.start,
         )  # fmt: skip
-        return unstopped(run, network), pulled
+        return finite_steps(run, network), pulled
 
     def last_bound(self, run: TrainingRun, network: int) -> float:
         """Return the bound at the end of the run."""

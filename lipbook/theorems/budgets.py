@@ -15,7 +15,7 @@ from lipbook.theorems.after_path import (
     mass_since,
     norms,
 )
-from lipbook.theorems.growth import unstopped
+from lipbook.theorems.descent import finite_steps
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
 from lipbook.theorems.smoothness import PULL_ROUNDING, pulls
@@ -151,7 +151,7 @@ class MseBudget(AlongPath):
         enough = self.residual_of(run)[network] * (1.0 + PULL_ROUNDING)
         enough = enough >= pulls(self.setting, run.risk[self.start])[network]
         return (
-            unstopped(run, network),
+            finite_steps(run, network),
             Hypothesis("H2", "Λ₀ is at least λ(R) at T₀", bool(known and enough)),
             self._within_budget(run, network),
         )

@@ -156,7 +156,7 @@ class DeepBudget(FromStart[DeepRun]):
         enough = self.residual_of(run, network) * (1.0 + PULL_ROUNDING) >= pull
         return (
             finite_steps(run, network),
-            Hypothesis("H2", "Λ₀ is at least the pull at T₀", bool(known and enough)),
+            Hypothesis("H2", "Λ₀ is at least λ(R) at T₀", bool(known and enough)),
             self._within_budget(run, network),
         )
 

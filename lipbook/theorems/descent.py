@@ -198,17 +198,19 @@ def tail_hypotheses(run: DescentRecord, network: int, start: int) -> tuple[Hypot
 
 
 def finite_steps(run: DescentRecord, network: int) -> Hypothesis:
-    """Check that every step of the run was finite: H1 of the path theorems.
+    """Check that training went on to step T: H1 of the path theorems, as far as a run can tell.
+
+    A run that was stopped while all its numbers were finite fails too; the theorems would go on.
 
     Args:
         run: a training run.
         network: which of its networks.
 
     Returns:
-        The `Hypothesis`, with the step of divergence.
+        The `Hypothesis`, with the step at which training was stopped.
     """
     stopped = int(run.diverged_at[network])
-    statement = "every step that was run is finite"
+    statement = "every step up to T is finite, and training was not stopped for a huge risk"
     return Hypothesis("H1", statement, stopped < 0, step=stopped if stopped >= 0 else None)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from lipbook.activations import ACTIVATIONS, Activation
 from lipbook.losses import MeanSquaredError
 from lipbook.networks import Ensemble
-from lipbook.theorems.growth import unstopped
+from lipbook.theorems.descent import finite_steps
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.verdict import Hypothesis, Verdict
 from lipbook.training import TrainingRun
@@ -229,7 +229,7 @@ class NeedsBudget:
             title=self.title,
             quantity="largest squared norm of the weights",
             hypotheses=(
-                unstopped(run, network),
+                finite_steps(run, network),
                 Hypothesis("H2", PRODUCT, product),
                 Hypothesis("H3", "the mass is below 8/u₀²", step is None, step),
             ),

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipbook.theorems.after_path import AlongPath, mass_since
-from lipbook.theorems.descent import RISK_ROUNDING, sufficient_decrease
-from lipbook.theorems.growth import unstopped
+from lipbook.theorems.descent import RISK_ROUNDING, finite_steps, sufficient_decrease
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.smallest_gradient import named
 from lipbook.theorems.verdict import Hypothesis
@@ -62,4 +61,4 @@ class Energy(AlongPath):
     def hypotheses(self, run: TrainingRun, network: int) -> tuple[Hypothesis, ...]:
         """Check H1 and H2 on one network."""
         fall = sufficient_decrease(run, network, self.start, self.share)
-        return unstopped(run, network), named(fall, "H2")
+        return finite_steps(run, network), named(fall, "H2")

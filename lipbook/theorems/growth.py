@@ -6,17 +6,14 @@ With κ = L_σ√(1 + B_x²), κ₀ = √(1 + m·σ(0)²) and u = ‖Θ‖, for 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from lipbook.theorems.descent import finite_steps
 from lipbook.theorems.setting import Number, Setting
-from lipbook.theorems.verdict import Hypothesis, Verdict
+from lipbook.theorems.verdict import Verdict
 from lipbook.training import TrainingRun
-
-# Training is also stopped where all numbers are finite and the risk is huge.
-UNSTOPPED = "every step up to T is finite, and training was not stopped for a huge risk"
 
 
 @dataclass(frozen=True)
@@ -77,23 +74,8 @@ class GradientGrowth:
             theorem=self.label,
             title=self.title,
             quantity="largest share of the bound that a gradient has reached",
-            hypotheses=(unstopped(run, network),),
+            hypotheses=(finite_steps(run, network),),
             bound=1.0,
             measured=max(shares),
             subject=subject,
         )
-
-
-def unstopped(run: TrainingRun, network: int) -> Hypothesis:
-    """Check that training went on to step T: H1 of the decay condition, as far as a run can tell.
-
-    A run that was stopped while all its numbers were finite fails too; the theorems would go on.
-
-    Args:
-        run: a training run.
-        network: which of its networks.
-
-    Returns:
-        The `Hypothesis`, with the step at which training was stopped.
-    """
-    return replace(finite_steps(run, network), statement=UNSTOPPED)

@@ -112,7 +112,7 @@ class PLLipschitz:
         return Verdict(
             theorem=self.label,
             title=self.title,
-            quantity="largest Lipschitz constant of the run",
+            quantity="largest Lipschitz constant at the recorded steps",
             hypotheses=tuple(hypotheses),
             bound=bound,
             measured=float(finite.max()) if len(finite) else None,
