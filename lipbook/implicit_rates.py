@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -27,13 +28,26 @@ def implicit_rates(reciprocal: Callable[[float], float], n_steps: int) -> np.nda
     for step in range(n_steps):
         low = reciprocal(mass + high)  # the rates fall, so the last one bounds the next from above
         while high > low * (1.0 + GAP):
+            wide = high / low
             high = min(high, reciprocal(mass + low))
             low = max(low, reciprocal(mass + high))
+            if high / low > math.sqrt(wide):  # too steep for that: halve the interval instead
+                low, high = _halved(reciprocal, mass, low, high)
         rates[step] = high = low
         mass += low
         high *= 1.0 + GAP
     rates.flags.writeable = False
     return rates
+
+
+def _halved(
+    reciprocal: Callable[[float], float], mass: float, low: float, high: float
+) -> tuple[float, float]:
+    """Return the half of an interval, on a logarithmic scale, that holds the rate."""
+    middle = math.sqrt(low) * math.sqrt(high)
+    if not low < middle < high:
+        return low, low
+    return (middle, high) if middle <= reciprocal(mass + middle) else (low, middle)
 
 
 class ImplicitRate(ABC):

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from deep_runs import N_STEPS, NAMES, batches, each_run
+from deep_runs import DEPTHS, N_STEPS, NAMES, batches, each_run
 from random_runs import KINDS, kind_of
 
 from lipbook.activations import ACTIVATIONS
@@ -22,11 +22,10 @@ from lipbook.networks import gaussian_ensemble
 from lipbook.schedules import ExponentialRate, make_schedule
 from lipbook.training import DivergenceError, train
 
-DEPTHS = (1, 2, 3, 4, 5)
 ALIKE = {"rtol": 1e-12, "atol": 1e-12}
 
 
-def drawn(depth, seed=0, activation="tanh", size=3, k=1):
+def drawn(depth, seed=0, activation="tanh", size=2, k=1):
     """Networks with one to four neurons a layer, and data: n = 7, d = 2."""
     g = np.random.default_rng([seed, depth])
     widths = (2, *(int(m) for m in g.integers(1, 5, depth - 1)), k)
@@ -77,7 +76,7 @@ def test_outputs_and_gradients_agree_with_autograd(depth, name, loss):
     networks, x, y = drawn(depth, seed=NAMES.index(name), activation=name, k=2)
     risk, gradient = deep_risk_and_gradient(networks, x, y, loss)
     outputs = networks(x)
-    assert outputs.shape == (3, 7, 2) and risk.shape == (3,)
+    assert outputs.shape == (2, 7, 2) and risk.shape == (2,)
     for index in range(networks.size):
         module = as_module(networks, index)
         output, nearest = forward(module, networks.activation, x)
@@ -254,9 +253,7 @@ def test_a_diverging_network_is_recorded_or_raised_and_the_others_go_on(depth):
     assert 0 < stopped < 200 and run.diverged.tolist() == [True, False]
     assert np.isfinite(run.risk[:stopped, 0]).all() and np.isnan(run.risk[stopped:, 0]).all()
     assert not run.learning_rates[stopped:, 0].any() and np.isfinite(run.risk[:, 1]).all()
-    for early, late in zip(
-        run.checkpoints[stopped].blocks(), run.ensemble.blocks(), strict=True
-    ):
+    for early, late in zip(run.checkpoints[stopped].blocks(), run.ensemble.blocks(), strict=True):
         assert torch.equal(early[0], late[0])
     with pytest.raises(DivergenceError, match=rf"network 0 diverged at step {stopped}\. Try 10,"):
         deep_train(networks, x, y, plans, 200)
@@ -291,7 +288,7 @@ def test_a_cap_is_obeyed_at_every_depth(depth, start):
         ({"steps": [3, 99]}, r"`steps` must lie between 0 and n_steps=5\. Got 99"),
         ({"loss": "hinge"}, r"`loss` must be 'mse' or 'huber'\. Got 'hinge'"),
         ({"on_divergence": "ignore"}, r"`on_divergence` must be 'raise' or 'record'"),
-        ({"schedules": []}, r"`schedules` must be one schedule or one per network, 3 of them"),
+        ({"schedules": []}, r"`schedules` must be one schedule or one per network, 2 of them"),
         ({"cap": lambda state: state.risk * 0.0 - 1.0}, r"`cap` must return rates .* Got -1 at"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_runs import batches
 
-from lipbook.caps.lipschitz_budget import LipschitzBudget, lowered, step_sizes
+from lipbook.caps.lipschitz_budget import (
+    LipschitzBudget,
+    largest_safe_rate,
+    lowered,
+    rate_without_overflow,
+    step_sizes,
+)
 from lipbook.data import synthetic
 from lipbook.lipschitz import bracket
 from lipbook.networks import BLOCKS, gaussian_ensemble
@@ -108,6 +115,38 @@ def test_no_rounding_of_the_rate_takes_it_up(dtype):
     if dtype != torch.float64:  # negative control: a share below the rate is not enough there
         share = torch.as_tensor(rates * (1 - 2 * info.eps)).to(dtype).double().numpy()
         assert (share > rates).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("name", BLOCKS)
+def test_no_entry_of_any_block_overflows(dtype, name):
+    largest = torch.finfo(dtype).max
+    net = gaussian_ensemble(1, 1, seeds=(0, 1), activation="tanh", dtype=dtype)
+    net = replace(net, output_weight=torch.full_like(net.output_weight, 4 / largest))
+    gradient = {n: torch.zeros_like(getattr(net, n)) for n in BLOCKS}
+    gradient[name][0] = -0.9 * largest  # the second network has no gradient
+    limit = 1e3 if name == "hidden_weight" else 1e2 * largest
+    rate = LipschitzBudget(limit)(state_of(net, gradient)).clamp(max=1.2)
+    half, after = 0.5 * largest, step_of(net, gradient, rate)
+    assert 0.4 < rate[0] < 0.6 and certificates(after)[0] <= limit
+    assert 0.99 * half < float(getattr(after, name)[0].abs().max()) <= half
+    assert torch.equal(getattr(after, name)[1], getattr(net, name)[1])
+    # Negative control: the condition of (b) alone allows a step that overflows.
+    steps = [step_sizes(getattr(net, n), gradient[n]) for n in ("hidden_weight", "output_weight")]
+    loose = largest_safe_rate(1.0, *steps, 0.5 * (limit - certificates(net)))
+    loose = torch.as_tensor(lowered(np.minimum(loose, 1.2), dtype), dtype=dtype)
+    assert getattr(step_of(net, gradient, loose), name)[0].isinf().all()
+
+
+def test_the_rate_without_overflow_counts_each_format_and_refuses_what_cannot_be():
+    big = torch.tensor([[1.0], [4e4], [np.nan], [1.0], [1.0]], dtype=torch.float16)
+    slope = torch.tensor([[2.0], [0.0], [1.0], [0.0], [np.inf]], dtype=torch.float16)
+    found = rate_without_overflow([(big, slope)])
+    assert found[0] == pytest.approx(32751 / 2) and found[0] <= 32751 / 2
+    assert found[1:].tolist() == [0.0, 0.0, np.inf, 0.0]
+    wide = torch.ones(5, 3, 2), torch.full((5, 3, 2), 1e38)
+    mixed = rate_without_overflow([(big, slope), wide])
+    assert mixed[0] == pytest.approx(0.5 * 3.4028235e38 / 1e38) and mixed[3] == mixed[0]
 
 
 def test_without_the_cross_term_the_budget_is_overdrawn():

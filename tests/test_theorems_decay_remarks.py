@@ -1,4 +1,4 @@
-"""What the page on the decay condition says after its theorems: better exponents, smaller masses."""
+"""What the page on the decay condition says after its theorems: exponents, smaller masses."""
 
 from __future__ import annotations
 

@@ -76,6 +76,60 @@ def test_rates_that_are_subnormal_in_half_precision_never_overdraw():
     assert moved >= 10 and over >= 5, (moved, over)
 
 
+# Sizes of the last weight, the first weight's gradient, and the rate.
+OVERFLOWING = {torch.float16: (3e-4, 6e4, 1.2), torch.float32: (1e-38, 3e38, 2.0)}
+
+
+@pytest.mark.parametrize("dtype", OVERFLOWING, ids=str)
+@pytest.mark.parametrize("place", range(4))
+def test_a_step_that_could_overflow_is_made_shorter(dtype, place):
+    last, slope, rate = OVERFLOWING[dtype]
+    half = 0.5 * torch.finfo(dtype).max
+    for capped in (True, False):  # the second is the negative control
+        model = perceptron([1, 1, 1], dtype=dtype)
+        parameters = list(model.parameters())
+        with torch.no_grad():
+            for each, value in zip(parameters, (1.0, 0.0, last, 0.0), strict=True):
+                each.fill_(value)
+                each.grad = torch.zeros_like(each)
+        parameters[place].grad.fill_(-slope)
+        optimizer = sgd(model, lr=rate)
+        if capped:
+            kept = hook(optimizer, model, ModuleBudget(1e6 if dtype == torch.float16 else 1e39))
+        optimizer.step()
+        largest = max(float(each.detach().abs().max()) for each in parameters)
+        if capped:
+            assert 0 < kept.rate < rate and 0.99 * half < largest <= half
+        else:
+            assert largest == np.inf
+
+
+def test_the_product_bound_of_a_step_that_would_overflow_stays_in_the_budget():
+    for dtype, (last, slope, rate) in OVERFLOWING.items():
+        model = perceptron([1, 1, 1], dtype=dtype)
+        set_gradients(model, np.random.default_rng(0), 0.0)
+        with torch.no_grad():
+            for each, value in zip(model.parameters(), (1.0, 0.0, last, 0.0), strict=True):
+                each.fill_(value)
+        model[0].weight.grad.fill_(slope)
+        optimizer = sgd(model, lr=rate)
+        hook(optimizer, model, ModuleBudget(100.0))
+        optimizer.step()
+        assert model[0].weight < -1e4 and module_certificate(model) <= 100.0
+
+
+def test_a_parameter_above_half_the_largest_number_stands_still():
+    model = perceptron([1, 2, 1], dtype=torch.float16)
+    set_gradients(model, np.random.default_rng(0), 1.0)
+    with torch.no_grad():
+        model[2].bias.fill_(4e4)
+    before = copy.deepcopy(model.state_dict())
+    optimizer = sgd(model)
+    kept = hook(optimizer, model, ModuleBudget(1e3))
+    optimizer.step()
+    assert kept.rate == 0 and all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
+
+
 def test_without_the_hook_hostile_gradients_pass_any_limit():
     # Negative control.
     model = perceptron([3, 6, 1])

@@ -5,13 +5,14 @@ gradient's blocks, a step of rate α ends with a certificate of at most C + L_σ
 The budget allows the α for which the rise is at most a share θ of the room L* − C.
 
 All of it is rounded outwards: with the weights that floating point stores after the step, not only
-with those that exact arithmetic would give, the certificate is at most L*.
+with those that exact arithmetic would give, the certificate is at most L*. A rate at which an
+entry could overflow is lowered, too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from lipbook.lipschitz.product import slope_magnitude
 from lipbook.lipschitz.rounding import norm_upper, spectral_norm_upper, up
-from lipbook.networks import Ensemble
+from lipbook.networks import BLOCKS, Ensemble
 from lipbook.rate_caps import DescentState
 from lipbook.theorems.moduli import LARGEST, certificates, check_certificate, usable_networks
 
@@ -96,6 +97,30 @@ def largest_safe_rate(
     return np.nan_to_num(rate * (1.0 - _SAFE), nan=0.0, posinf=0.0)
 
 
+def rate_without_overflow(blocks: Iterable[tuple[Tensor, Tensor]]) -> np.ndarray:
+    """Return the largest α with |w| + α|v| at most half the largest number, for every entry.
+
+    Then neither αv nor w − αv overflows, with room for their roundings.
+
+    Args:
+        blocks: every parameter that moves, with its gradient, (K, …) both; each in its own format.
+
+    Returns:
+        (K,), from below; 0 where no rate will do or an entry is NaN, infinite where nothing moves.
+    """
+    rates = []
+    for weight, gradient in blocks:
+        size, slope = (
+            each.detach().double().abs().flatten(1).amax(1).cpu().numpy()
+            for each in (weight, gradient)
+        )
+        left = 0.5 * torch.finfo(weight.dtype).max - size
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            rate = np.where(left > 0.0, left / slope * (1.0 - _SAFE), 0.0)
+        rates.append(np.nan_to_num(rate, nan=0.0, posinf=np.inf))
+    return np.min(rates, axis=0)
+
+
 def lowered(rate: np.ndarray, *formats: torch.dtype) -> np.ndarray:
     """Return a rate that no rounding, in any of the formats, takes above the given one.
 
@@ -168,7 +193,9 @@ class LipschitzBudget:
             known = up(steepness * hidden.norm * output.norm, 2)
         else:
             known = certificates(ensemble, self.certificate)
-        return largest_safe_rate(steepness, hidden, output, self.share * (self.limit - known))
+        rates = largest_safe_rate(steepness, hidden, output, self.share * (self.limit - known))
+        blocks = ((getattr(ensemble, name), gradient[name]) for name in BLOCKS)
+        return np.minimum(rates, rate_without_overflow(blocks))
 
 
 def _usable(state: DescentState) -> np.ndarray:

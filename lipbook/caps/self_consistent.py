@@ -42,6 +42,10 @@ def largest_rate(beta: Callable[[np.ndarray], np.ndarray], like: np.ndarray) -> 
     for _ in range(ROUNDS):
         low = np.maximum(low, 1.0 / beta(high))
         high = np.minimum(high, 1.0 / beta(low))
+        # Where β is steep these two go round in circles; halving the interval does not.
+        middle = np.sqrt(low) * np.sqrt(high)
+        fits = middle <= 1.0 / beta(middle)
+        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
         # Put so that a NaN, of a network that has diverged, does not keep the others waiting.
         if not np.any(high > low * (1.0 + GAP)):
             break

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lipbook.activations import Activation
-from lipbook.caps.lipschitz_budget import StepSizes, check_budget, lowered, step_sizes
+from lipbook.caps.lipschitz_budget import (
+    StepSizes,
+    check_budget,
+    lowered,
+    rate_without_overflow,
+    step_sizes,
+)
 from lipbook.lipschitz import sdp_upper_bound
 from lipbook.lipschitz.deep.modules import chain_of
 from lipbook.lipschitz.product import slope_magnitude
@@ -31,7 +37,7 @@ class ModuleBudget:
     """Cap the rate so that a module's Lipschitz constant never passes a limit, on any domain.
 
     C = L_σ^(n−1)‖W_n‖⋯‖W_1‖ ≤ L* for n weight layers, biases free. Holds for the stored weights:
-    roundings of float64, float32 and below are counted in.
+    roundings of float64, float32 and below are counted in, and no parameter overflows.
 
     Attributes:
         limit: L*, unit of the outputs per unit of the inputs.
@@ -78,7 +84,7 @@ class ModuleBudget:
             optimizer: whose rates are to be limited.
         """
         linears, activation, cuts = _read(module)
-        steps = [step_sizes(each.weight[None], _gradient(each)) for each in linears]
+        steps = [step_sizes(each.weight[None], _gradient(each.weight)) for each in linears]
         steepness = slope_magnitude(activation) ** cuts
         if self.certificate == "product":
             norms = [float(step.norm[0]) for step in steps]
@@ -87,8 +93,11 @@ class ModuleBudget:
             known = module_certificate(module, self.certificate)
         room = self.share * (self.limit - known)
         highest = max(float(group["lr"]) for group in optimizer.param_groups)
-        rate = np.asarray(_largest_rate(steepness, steps, room, highest))
-        return float(lowered(rate, *{each.weight.dtype for each in linears}))
+        blocks = [(each[None], _gradient(each)) for each in module.parameters()]
+        rate = np.minimum(
+            _largest_rate(steepness, steps, room, highest), rate_without_overflow(blocks)[0]
+        )
+        return float(lowered(rate, *{each.dtype for each, _ in blocks}))
 
 
 def _largest_rate(steepness: float, steps: list[StepSizes], room: float, highest: float) -> float:
@@ -170,9 +179,9 @@ def rescale_(module: nn.Module, limit: float, certificate: str = "product") -> f
     return total
 
 
-def _gradient(linear: nn.Linear) -> Tensor:
-    given = linear.weight.grad
-    return torch.zeros_like(linear.weight)[None] if given is None else given[None]
+def _gradient(parameter: Tensor) -> Tensor:
+    given = parameter.grad
+    return torch.zeros_like(parameter)[None] if given is None else given[None]
 
 
 def _read(module: nn.Module) -> tuple[list[nn.Linear], Activation, int]:

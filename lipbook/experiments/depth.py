@@ -106,3 +106,18 @@ def products(run: DeepRun) -> np.ndarray:
     chain = run.ensemble.weight_norms().prod(0).cpu().numpy()
     slopes = run.ensemble.activation.lipschitz ** (run.ensemble.depth - 1)
     return np.where(run.diverged, np.nan, slopes * chain)
+
+
+def certificates_at(run: DeepRun, step: int) -> tuple[float, ...]:
+    """Return a certified upper bound of each network at a recorded step; NaN once it has diverged.
+
+    Args:
+        run: of any depth.
+        step: T₀.
+    """
+    there = run.checkpoints[run.recorded(step)]
+    gone = (run.diverged_at >= 0) & (run.diverged_at <= step)
+    return tuple(
+        float("nan") if gone[i] else deep_chain_upper_bound(there.layers(i), there.activation)
+        for i in range(there.size)
+    )

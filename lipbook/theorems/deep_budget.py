@@ -6,24 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.integrate import quad
-from scipy.optimize import brentq
 
 from lipbook.deep_networks import DeepEnsemble
 from lipbook.deep_training import DeepRun
 from lipbook.losses import Huber, MeanSquaredError
 from lipbook.theorems.after_path import FromStart
+from lipbook.theorems.deep_clock import Clock
 from lipbook.theorems.deep_path import chain_after
 from lipbook.theorems.deep_setting import DeepSetting
 from lipbook.theorems.descent import finite_steps
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.smoothness import PULL_ROUNDING
 from lipbook.theorems.verdict import Hypothesis
-
-# Of the integrals of 1/F and of their inverse.
-ACCURACY = 1e-11
-# Where the integral has reached its limit up to rounding: e = (1 + u)·(exp(_LAST) − 1).
-LAST = 60.0
 
 
 @dataclass(frozen=True)
@@ -50,21 +44,26 @@ class DeepBudget(FromStart[DeepRun]):
     label = "thm-deep-budget"
     title = "A budget at any depth"
 
-    def speed(self, norm: float, residual: float) -> Callable[[float], float]:
-        """Return e ↦ F(e).
+    def clock(self, norm: float, residual: float) -> Clock:
+        """Return F and its integrals.
 
         Args:
             norm: u = ‖Θ_{T₀}‖.
-            residual: Λ₀.
+            residual: Λ₀ > 0.
         """
-        setting, first = self.setting, self.setting.output_bound(norm)
-        most = setting.loss.delta if isinstance(setting.loss, Huber) else np.inf
+        loss = self.setting.loss
+        most = loss.delta if isinstance(loss, Huber) else np.inf
+        return Clock(self.setting, norm, residual, most)
 
-        def value(path: float) -> float:
-            pull = min(most, residual + setting.output_bound(norm + path) - first)
-            return pull * setting.growth(norm + path)
+    def speed(self, norm: float, residual: float) -> Callable[[float], float]:
+        """Return e ↦ F(e), the greatest size that a gradient can have after a path e.
 
-        return value
+        Args:
+            norm: u = ‖Θ_{T₀}‖.
+            residual: Λ₀ > 0.
+        """
+        clock = self.clock(norm, residual)
+        return lambda path: float(clock.speed(np.asarray(path)))
 
     @property
     def is_needed(self) -> bool:
@@ -80,7 +79,7 @@ class DeepBudget(FromStart[DeepRun]):
         """
         if not self.is_needed or residual == 0.0:
             return np.inf
-        return self._mass(norm, residual, LAST)
+        return self.clock(norm, residual).total()
 
     def path(self, norm: float, residual: float, mass: float) -> float:
         """Return the e with ∫_0^e ds/F(s) = S, infinite from the budget on; rounded to nearest.
@@ -92,14 +91,7 @@ class DeepBudget(FromStart[DeepRun]):
         """
         if mass == 0.0 or residual == 0.0:
             return 0.0
-        # Without a budget LAST may come too soon, and the bound is infinite for all that matters.
-        if not mass < self._mass(norm, residual, LAST):
-            return np.inf
-
-        def excess(w: float) -> float:
-            return self._mass(norm, residual, w) - mass
-
-        return float((1.0 + norm) * np.expm1(brentq(excess, 0.0, LAST, xtol=ACCURACY, rtol=1e-13)))
+        return self.clock(norm, residual).path(mass)
 
     def bound(self, start: DeepEnsemble, mass: float) -> np.ndarray:
         """Return the bound of the Lipschitz constant after a mass S, (K,), rounded to nearest.
@@ -172,21 +164,10 @@ class DeepBudget(FromStart[DeepRun]):
         statement = "the mass from T₀ on is below the budget"
         start = run.checkpoints[run.recorded(self.start)]
         norm = float(start.parameter_norm()[network])
-        limit = self._mass(norm, self.residual_of(run, network), LAST)
+        limit = self.budget(norm, self.residual_of(run, network))
         spent = run.mass[:, network] - run.mass[self.start, network]
         beyond = np.flatnonzero(~(spent < limit))
         if len(beyond) == 0:
             return Hypothesis("H3", statement, True, margin=float(limit - spent[-1]))
         step = max(int(beyond[0]) - 1, 0)
         return Hypothesis("H3", statement, False, step, float(limit - spent[beyond[0]]))
-
-    def _mass(self, norm: float, residual: float, last: float) -> float:
-        """Return ∫ds/F(s) from 0 to (1 + u)(exp(last) − 1)."""
-        if residual == 0.0:
-            return np.inf
-        speed, unit = self.speed(norm, residual), 1.0 + norm
-
-        def slowness(w: float) -> float:
-            return float(unit * np.exp(w) / speed(float(unit * np.expm1(w))))
-
-        return float(quad(slowness, 0.0, last, epsabs=0.0, epsrel=ACCURACY, limit=400)[0])

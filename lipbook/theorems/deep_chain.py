@@ -27,7 +27,8 @@ def chain_problem(depth: int, v: float) -> tuple[DeepEnsemble, Tensor, Tensor]:
     Returns:
         An ensemble of one network, inputs (2, 1), targets (2, 1).
     """
-    weight, bias = torch.full((1, 1, 1), v).double(), torch.zeros(1, 1).double()
+    weight = torch.full((1, 1, 1), v, dtype=torch.float64)
+    bias = torch.zeros(1, 1, dtype=torch.float64)
     x = torch.tensor([[1.0], [-1.0]]).double()
     return DeepEnsemble((weight,) * depth, (bias,) * depth, IDENTITY), x, torch.zeros(2, 1).double()
 
@@ -109,7 +110,7 @@ class DeepNeedsBudget:
         Args:
             v: v_0 ≠ 0.
         """
-        return self.constant / (self.delta * abs(v) ** (self.depth - 2))
+        return self.constant / self.delta * self._cost(v)
 
     def rates(self, v: float, n_steps: int) -> np.ndarray:
         """Return the geometric rates that attain the bound, (T,).
@@ -119,7 +120,7 @@ class DeepNeedsBudget:
             n_steps: T.
         """
         ratio = (self.push - 1.0) ** (2 - self.depth)
-        first = self.push / (self.delta * abs(v) ** (self.depth - 2))
+        first = self.push / self.delta * self._cost(v)
         return np.asarray(first * ratio ** np.arange(n_steps))
 
     def bound(self, v: float, mass: float) -> float:
@@ -141,6 +142,11 @@ class DeepNeedsBudget:
             )  # fmt: skip
         left = 1.0 - mass / self.budget(v)
         return float(abs(v) * left ** (-1.0 / (self.depth - 2)))
+
+    def _cost(self, v: float) -> float:
+        """Return |v|^{−(L−2)}, infinite where it is past the largest double."""
+        with np.errstate(over="ignore", divide="ignore"):
+            return float(np.float64(abs(v)) ** (2 - self.depth))
 
     def verdict(
         self, run: DeepRun, network: int, x: Tensor, y: Tensor, subject: str = ""

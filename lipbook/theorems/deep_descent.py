@@ -48,16 +48,18 @@ def deep_turning(setting: DeepSetting, norm: float) -> float:
             repr(setting.activation.name), "Use tanh, sigmoid, softplus, gelu or silu.",
         )  # fmt: skip
     slope, depth, factors = setting.activation.lipschitz, setting.depth, setting.factors
-    first, form, reached = np.zeros(depth), np.zeros((depth, depth)), factors[0]
-    for layer in range(1, depth):
-        unit = np.eye(depth)[layer - 1]
-        crossed = np.outer(unit, first) + np.outer(first, unit)
-        first = slope * norm * first + reached * unit
-        form = bend * np.outer(first, first) + slope**2 * crossed + slope * norm * form
-        if layer < depth:
+    first, form, reached = np.zeros(depth), np.zeros((depth, depth)), np.float64(factors[0])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for layer in range(1, depth):
+            unit = np.eye(depth)[layer - 1]
+            crossed = np.outer(unit, first) + np.outer(first, unit)
+            first = slope * norm * first + reached * unit
+            form = bend * np.outer(first, first) + slope**2 * crossed + slope * norm * form
             reached = factors[layer] + slope * norm * reached
-    unit = np.eye(depth)[depth - 1]
-    whole = slope * (np.outer(unit, first) + np.outer(first, unit)) + norm * form
+        unit = np.eye(depth)[depth - 1]
+        whole = slope * (np.outer(unit, first) + np.outer(first, unit)) + norm * form
+    if not np.isfinite(whole).all():
+        return math.inf
     return max(float(np.linalg.eigvalsh(whole)[-1]), 0.0)
 
 
@@ -74,7 +76,9 @@ def deep_smoothness(setting: DeepSetting, norm: float, risk: float) -> float:
     """
     if not math.isfinite(norm):
         return math.inf
-    return setting.growth(norm) ** 2 + setting.pull(risk) * deep_turning(setting, norm)
+    with np.errstate(over="ignore"):
+        steepness = float(np.float64(setting.growth(norm)) ** 2)
+    return steepness + setting.pull(risk) * deep_turning(setting, norm)
 
 
 def deep_mass_smoothness(

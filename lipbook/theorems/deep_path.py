@@ -10,7 +10,7 @@ from lipbook.deep_networks import DeepEnsemble
 from lipbook.deep_training import DeepRun
 from lipbook.schedules import RateFunction
 from lipbook.theorems.after_path import FromStart, mass_since
-from lipbook.theorems.descent import finite_steps, short_steps, tail_hypotheses
+from lipbook.theorems.descent import fall_path, finite_steps, short_steps, tail_hypotheses
 from lipbook.theorems.verdict import Hypothesis, Verdict
 
 # Halvings of the logarithm of ν, more than doubles can tell apart.
@@ -43,23 +43,26 @@ def largest_product(norms: np.ndarray, path: np.ndarray) -> np.ndarray:
     """
     x = norms.reshape(len(norms), *[1] * (path.ndim - 1), norms.shape[1])
     e = np.where(np.isfinite(path) & (path > 0), path, 1.0)
-    low, high = np.log(e * e / len(norms)), np.log(e * (x.max(axis=0) + e))
+    # In logarithms, by √ν and in shares of e: squares may leave the range of doubles.
+    low = np.log(e) - 0.5 * np.log(len(norms))
+    high = 0.5 * (np.log(e) + np.log(x.max(axis=0) + e))
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
-        far = np.sum(_moves(x, np.exp(middle)) ** 2, axis=0) > e * e
+        far = np.sum((_moves(x, np.exp(middle)) / e) ** 2, axis=0) > 1.0
         low, high = np.where(far, low, middle), np.where(far, middle, high)
-    nu = np.exp(high)
-    moves = _moves(x, nu)
-    length = np.sqrt(np.sum(moves**2, axis=0))
+    root = np.exp(high)
+    moves = _moves(x, root)
+    length = e * np.sqrt(np.sum((moves / e) ** 2, axis=0))
     with np.errstate(over="ignore"):
-        largest = np.prod(x + moves, axis=0) * np.exp(length * (e - length) / nu)
+        missed = np.exp(((e - length) / root) * (length / root))
+        largest = np.prod(x + moves, axis=0) * missed
     found = np.where(path > 0, np.where(np.isinf(path), np.inf, largest), np.prod(x, axis=0))
     return np.asarray(np.where(np.isnan(path), np.nan, found))
 
 
-def _moves(x: np.ndarray, nu: np.ndarray) -> np.ndarray:
-    """Return the e ≥ 0 with e(x + e) = ν, without cancellation."""
-    return np.asarray(2.0 * nu / (x + np.sqrt(x * x + 4.0 * nu)))
+def _moves(x: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """Return the e ≥ 0 with e(x + e) = ν, √ν given, without cancellation."""
+    return np.asarray(2.0 * root * (root / (x + np.hypot(x, 2.0 * root))))
 
 
 def chain_after(start: DeepEnsemble, path: np.ndarray) -> np.ndarray:
@@ -192,8 +195,7 @@ class DeepEventualDecay(FromStart[DeepRun]):
             run: a training run.
         """
         start = run.checkpoints[run.recorded(self.start)]
-        mass = mass_since(run, self.start)
-        return chain_after(start, np.sqrt(2.0 * run.risk[self.start] * mass))
+        return chain_after(start, fall_path(run, self.start, mass_since(run, self.start)))
 
     def hypotheses(self, run: DeepRun, network: int) -> tuple[Hypothesis, ...]:
         """Check H1, H2 and H3 on one network."""
@@ -202,5 +204,4 @@ class DeepEventualDecay(FromStart[DeepRun]):
     def last_bound(self, run: DeepRun, network: int) -> float:
         """Return the bound for all steps to come."""
         start = run.checkpoints[run.recorded(self.start)]
-        tail = np.array([schedule.tail_mass(self.start) for schedule in run.schedules])
-        return float(chain_after(start, np.sqrt(2.0 * run.risk[self.start] * tail))[network])
+        return float(chain_after(start, fall_path(run, self.start))[network])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from torch import Tensor
@@ -122,14 +123,33 @@ class DeepSetting:
         """
         return self.loss.mean_derivative_bound(risk)
 
+    def rise(self, norm: float, path: np.ndarray) -> np.ndarray:
+        """Return q(u + e) − q(u), a bound of the change of f along a path, without cancellation.
+
+        Args:
+            norm: u ≥ ‖Θ‖ at its start.
+            path: e ≥ 0, its length.
+        """
+        slope, factors, total = self.activation.lipschitz, self.factors, np.zeros_like(path)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for r in range(1, self.depth + 1):
+                here, there = norm / math.sqrt(r), (norm + path) / math.sqrt(r)
+                # aʳ − bʳ = (a − b)·Σaʲbʳ⁻¹⁻ʲ, and (a − b)√r is the path.
+                powers = sum(there**j * np.float64(here) ** (r - 1 - j) for j in range(r))
+                scale = factors[self.depth - r] * slope ** (r - 1) / math.sqrt(r)
+                total = total + scale * path * powers
+        return np.asarray(total)
+
     def _sum(self, norm: Number, derivative: int) -> Number:
-        slope, factors, total = self.activation.lipschitz, self.factors, 0.0 * norm
+        base = np.asarray(norm, dtype=np.float64)
+        slope, factors, total = self.activation.lipschitz, self.factors, np.zeros_like(base)
         with np.errstate(over="ignore"):
             for r in range(1, self.depth + 1):
                 # r(u/√r)^r/u = √r(u/√r)^(r−1): the derivative of the term.
-                term = (norm / math.sqrt(r)) ** (r - derivative) * math.sqrt(r) ** derivative
+                term = (base / math.sqrt(r)) ** (r - derivative) * math.sqrt(r) ** derivative
                 total = total + factors[self.depth - r] * slope ** (r - 1) * term
-        return total
+        # A number for a number, an array for an array.
+        return cast(Number, total[()])
 
 
 @dataclass(frozen=True)

@@ -101,11 +101,7 @@ class EventualDecay(FromStart[TrainingRun]):
         Returns:
             Shaped like `mass`, by default (K,), in the unit of the weights.
         """
-        if mass is None:
-            mass = np.array([schedule.tail_mass(self.start) for schedule in run.schedules])
-        risk = run.risk[self.start]
-        # 0·∞: a network that is already at zero risk does not move, whatever the rates.
-        return np.sqrt(2.0 * np.where(risk == 0.0, 0.0, risk * mass))
+        return fall_path(run, self.start, mass)
 
     def bound(self, run: TrainingRun) -> np.ndarray:
         """Return the bound for all steps from T₀ on, (K,), rounded to nearest.
@@ -178,6 +174,26 @@ class AfterPath(AlongPath):
     def hypotheses(self, run: TrainingRun, network: int) -> tuple[Hypothesis, ...]:
         """Check that every step was finite, so that there is a path."""
         return (finite_steps(run, network),)
+
+
+def fall_path(run: DescentRecord, start: int, mass: np.ndarray | None = None) -> np.ndarray:
+    """Return √(2R_{T₀}S), which the path from T₀ on stays below where each step lowers the risk.
+
+    Args:
+        run: a training run.
+        start: T₀.
+        mass: S, (..., K); by default that of all rates to come, infinite if not summable.
+
+    Returns:
+        Shaped like `mass`, by default (K,), in the unit of the weights.
+    """
+    if mass is None:
+        mass = np.array([schedule.tail_mass(start) for schedule in run.schedules])
+    risk = run.risk[start]
+    with np.errstate(invalid="ignore"):
+        spent = risk * mass
+    # 0·∞: a network that is already at zero risk does not move, whatever the rates.
+    return np.sqrt(2.0 * np.where((risk == 0.0) & ~np.isnan(mass), 0.0, spent))
 
 
 def tail_hypotheses(run: DescentRecord, network: int, start: int) -> tuple[Hypothesis, ...]:
