@@ -24,7 +24,7 @@ class DeepEnsemble:
         activation: σ, between the layers.
 
     Raises:
-        ValueError: the shapes do not fit together.
+        ValueError: the shapes do not fit together, or the dtypes or devices differ.
     """
 
     weights: tuple[Tensor, ...]
@@ -48,6 +48,12 @@ class DeepEnsemble:
                     "Give (K, out, in) and (K, out), each layer's inputs the outputs before it."
                 )
             inner = weight.shape[-2]
+        kinds = {(block.dtype, block.device) for block in self.blocks()}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"`weights` and `biases` must share one dtype and device. Got {kinds}. "
+                "Convert them to one."
+            )
 
     @property
     def size(self) -> int:
@@ -156,13 +162,15 @@ def gaussian_deep_ensemble(
         dtype: of the tensors.
 
     Raises:
-        ValueError: fewer than two widths, a width below 1, or no seed.
+        ValueError: fewer than two widths, a width below 1, a negative s, or no seed.
     """
     if len(widths) < 2 or min(widths) < 1:
         raise ValueError(
             f"`widths` must be inputs, hidden widths and outputs, each at least 1. "
             f"Got {tuple(widths)}. Use (1, 32, 32, 1)."
         )
+    if not bias_scale >= 0.0:
+        raise ValueError(f"`bias_scale` must be at least 0. Got {bias_scale}. Use 1.0.")
     if not seeds:
         raise ValueError("`seeds` must name at least one seed. Got none. Use seeds=(0,).")
     drawn = [_draw(widths, seed, bias_scale) for seed in seeds]
@@ -175,7 +183,7 @@ def _draw(widths: Sequence[int], seed: int, bias_scale: float) -> list[np.ndarra
     blocks: list[np.ndarray] = []
     last = len(widths) - 2
     for layer, (inner, outer) in enumerate(itertools.pairwise(widths)):
-        blocks.append(generator.standard_normal((outer, inner)) / math.sqrt(inner))
+        blocks.append(1 / math.sqrt(inner) * generator.standard_normal((outer, inner)))
         hidden = layer < last
         blocks.append(bias_scale * generator.standard_normal(outer) if hidden else np.zeros(outer))
     return blocks

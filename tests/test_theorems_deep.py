@@ -109,12 +109,12 @@ def test_growth_is_the_derivative_of_the_output_bound_and_both_are_the_page_s(na
     widths, activation = tuple(range(2, depth + 1)), ACTIVATIONS[name]
     setting = DeepSetting(activation, widths, 1.5, 1.0, get_loss("mse"))
     factors = [3.25**0.5, *((1 + m * activation.at_zero**2) ** 0.5 for m in widths)]
-    assert setting.factors == pytest.approx(factors, rel=1e-14)
+    assert setting.factors == pytest.approx(factors, rel=1e-14, abs=0.0)
     page, slope_of_page = (sp.lambdify((u, slope, *k), each) for each in (q, sp.diff(q, u)))
     for at in (0.0, 0.3, 7.0):
         known = (at, activation.lipschitz, *factors)
-        assert setting.output_bound(at) == pytest.approx(page(*known), rel=1e-13)
-        assert setting.growth(at) == pytest.approx(slope_of_page(*known), rel=1e-13)
+        assert setting.output_bound(at) == pytest.approx(page(*known), rel=1e-13, abs=0.0)
+        assert setting.growth(at) == pytest.approx(slope_of_page(*known), rel=1e-13, abs=0.0)
     grid = np.array([0.5, 2.0])
     assert setting.growth(grid).tolist() == [setting.growth(0.5), setting.growth(2.0)]
 
@@ -127,9 +127,9 @@ def test_with_two_layers_growth_is_the_older_lemma():
         new = DeepSetting.of_two_layers(old)
         assert (new.depth, new.target_rms, new.loss) == (2, 0.7, old.loss)
         for u in (0.0, 0.3, 20.0):
-            assert new.growth(u) == pytest.approx(old.growth(u), rel=1e-13)
+            assert new.growth(u) == pytest.approx(old.growth(u), rel=1e-13, abs=0.0)
             expected = GradientGrowth(old).change_bound(0.0, u)
-            assert new.output_bound(u) == pytest.approx(expected, rel=1e-13)
+            assert new.output_bound(u) == pytest.approx(expected, rel=1e-13, abs=0.0)
 
 
 def test_settings_speak_of_one_output():
@@ -194,16 +194,16 @@ def test_the_closed_forms_are_above_the_largest_product(x, log_path):
     a, b = x[:2]
     assert largest([a, b], e) <= (a * b + e * np.hypot(a, b) + 0.5 * e * e) * UP
     same = [a] * depth
-    assert largest(same, e) == pytest.approx((a + e / depth**0.5) ** depth, rel=1e-12)
+    assert largest(same, e) == pytest.approx((a + e / depth**0.5) ** depth, rel=1e-12, abs=0.0)
 
 
 def test_the_largest_product_at_its_edges():
     assert largest([2.0, 3.0], 0.0) == 6.0 and largest([0.0, 3.0], 0.0) == 0.0
     assert largest([2.0, 3.0], np.inf) == np.inf == largest([0.0], np.inf)
     assert np.isnan(largest([2.0, 3.0], np.nan))
-    assert largest([0.0] * 4, 2.0) == pytest.approx(1.0, rel=1e-12)
-    assert largest([0.0], 1e-9) == pytest.approx(1e-9, rel=1e-12)
-    assert largest([1e120, 1e-120], 1e-3) == pytest.approx(1e117, rel=1e-9)
+    assert largest([0.0] * 4, 2.0) == pytest.approx(1.0, rel=1e-12, abs=0.0)
+    assert largest([0.0], 1e-9) == pytest.approx(1e-9, rel=1e-12, abs=0.0)
+    assert largest([1e120, 1e-120], 1e-3) == pytest.approx(1e117, rel=1e-9, abs=0.0)
     # Shapes: (L, K) norms against (T, K) paths.
     norms, paths = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[0.0, 1.0], [2.0, np.inf]])
     found = largest_product(norms, paths)

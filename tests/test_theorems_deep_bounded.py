@@ -63,14 +63,14 @@ def test_the_polynomials_are_the_page_s_and_their_degrees_double(depth):
     setting = DeepSetting(ACTIVATIONS["sigmoid"], widths, 1.5, 1.0, get_loss("mse"))
     theorem, norms = DeepBounded(setting), np.array([0.3, 2.0, 1.0, 0.7])[:depth]
     gammas = [3.25**0.5, *((1.0 + m) ** 0.5 for m in widths)]
-    assert theorem.gammas == pytest.approx(gammas, rel=1e-14)
+    assert theorem.gammas == pytest.approx(gammas, rel=1e-14, abs=0.0)
     found = theorem.layer_bounds(norms)
     assert [x.degree() for x in found] == [2**k for k in range(depth)][::-1]
     for ours, wanted in zip(found, page, strict=True):
         assert sp.degree(wanted, p) == ours.degree()
         exact = sp.lambdify((p, slope, *w, *gamma), wanted)
         for at in (0.0, 0.1, 1.3, 20.0):
-            assert ours(at) == pytest.approx(exact(at, 0.25, *norms, *gammas), rel=1e-12)
+            assert ours(at) == pytest.approx(exact(at, 0.25, *norms, *gammas), rel=1e-12, abs=0.0)
 
 
 @settings(derandomize=True, max_examples=80, deadline=None)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from deep_runs import NAMES, UP, DeepBatch, each_run, odd_chain
-from hypothesis import Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.polynomial import Polynomial
 from numpy.polynomial.legendre import leggauss
@@ -55,7 +55,7 @@ class Speed:
     def mass(self, path):
         """∫_0^e ds/F(s) for every e, by Gauss's rule on pieces of log s."""
         path = np.asarray(path, dtype=float)
-        low = 1e-9 * min(1.0, self.residual) / self(0.0)
+        low = 1e-9 * min(1.0, self.residual) / self.rise.deriv()(0.0)
         cuts = np.exp(np.linspace(np.log(low), np.log(np.maximum(path, 2 * low)), 60))
         most = getattr(self.setting.loss, "delta", np.inf)
         if self.residual < most < np.inf:  # F has a kink where the pull reaches δ
@@ -96,9 +96,9 @@ def test_with_two_layers_and_mse_it_is_the_older_budget(name, width, radius, u, 
     pull = 10.0**log_pull
     norm, residual = np.array([u]), np.array([pull])
     budget = one.safe_steps(norm, residual) / old.growth(norm) ** 2
-    assert both.budget(u, pull) == pytest.approx(budget[0], rel=1e-8)
+    assert both.budget(u, pull) == pytest.approx(budget[0], rel=1e-8, abs=0.0)
     wanted = one.path(norm, residual, share * budget)[0]
-    assert both.path(u, pull, float(share * budget[0])) == pytest.approx(wanted, rel=1e-8)
+    assert both.path(u, pull, float(share * budget[0])) == pytest.approx(wanted, rel=1e-8, abs=0.0)
     assert both.is_needed and both.path(u, pull, float(budget[0] * (1 + 1e-9))) == np.inf
 
 
@@ -119,34 +119,39 @@ def solved(theorem, norm, residual, share):
     """Check F, S* and the path against an implementation of their own."""
     speed = Speed(theorem.setting, norm, residual)
     for e in (0.0, 0.5, 20.0):
-        assert theorem.speed(norm, residual)(e) == pytest.approx(float(speed(e)), rel=1e-9)
+        assert theorem.speed(norm, residual)(e) == pytest.approx(float(speed(e)), rel=1e-9, abs=0.0)
     budget = theorem.budget(norm, residual)
     if theorem.is_needed:
-        assert budget == pytest.approx(float(speed.mass(1e14)), rel=1e-8)
+        assert budget == pytest.approx(float(speed.mass(1e14)), rel=1e-8, abs=0.0)
     mass = share * min(budget, 1.0)
     path = theorem.path(norm, residual, mass)
-    assert float(speed.mass(path)) == pytest.approx(mass, rel=1e-8)
+    assert float(speed.mass(path)) == pytest.approx(mass, rel=1e-8, abs=0.0)
 
 
-@settings(derandomize=True, max_examples=20, deadline=None)
-@given(**CASES, share=st.floats(0.02, 0.99))
+@settings(derandomize=True, max_examples=40, deadline=None)
+@given(
+    st.integers(2, 8), st.sampled_from(["mse", "huber"]), st.sampled_from(NAMES),
+    st.floats(-2, 2), st.floats(-8, 1), st.one_of(st.floats(-8, -1e-3), st.floats(-1, -1e-3)),
+)  # fmt: skip
 def test_path_and_budget_solve_their_equation(depth, loss, name, norm, residual, share):
     theorem = DeepBudget(deep(depth, loss, name))
     assert theorem.is_needed == (depth > 2 or loss == "mse")
-    solved(theorem, norm, 0.7 if loss == "huber" else residual, share)
+    # Under Huber the pull often reaches δ on the way: F has a kink there.
+    residual = min(10.0**residual, 0.7) if loss == "huber" else 10.0**residual
+    solved(theorem, 10.0**norm, residual, 10.0**share)
 
 
-@settings(derandomize=True, max_examples=30, deadline=None, phases=[Phase.generate])
-@given(st.integers(3, 5), st.floats(0.0, 5.0), st.floats(0.1, 0.69), st.floats(0.02, 0.99))
-def test_under_huber_the_pull_reaches_its_limit_on_the_way(depth, norm, residual, share):
-    solved(DeepBudget(deep(depth, "huber")), norm, residual, share)
+@pytest.mark.parametrize(("depth", "norm"), [(5, 1e4), (8, 1e3), (12, 210.0)])
+def test_long_weights_under_huber_have_a_finite_path_within_the_budget(depth, norm):
+    for residual in (0.7, 0.1):
+        solved(DeepBudget(deep(depth, "huber")), norm, residual, 0.3)
 
 
 @pytest.mark.parametrize(("depth", "norm"), [(8, 100.0), (11, 100.0), (12, 1.0), (20, 1.0)])
 def test_budgets_of_deeper_networks(depth, norm):
     theorem = DeepBudget(deep(depth))
     wanted = float(Speed(theorem.setting, norm, 1.0).mass(1e6 * (1.0 + norm)))
-    assert theorem.budget(norm, 1.0) == pytest.approx(wanted, rel=1e-8)
+    assert theorem.budget(norm, 1.0) == pytest.approx(wanted, rel=1e-8, abs=0.0)
 
 
 def test_no_residual_no_mass_and_one_layer_need_no_budget():
@@ -159,8 +164,12 @@ def test_no_residual_no_mass_and_one_layer_need_no_budget():
     assert DeepBudget(deep(3)).path(2.0, 0.5, 1e9) == np.inf
     # One layer: e' = (Λ₀ + k₀e)k₀ under MSE, and at most δk₀ under Huber.
     k, theorem = 3.25**0.5, DeepBudget(deep(1))
-    assert theorem.path(7.0, 0.5, 2.0) == pytest.approx(0.5 / k * np.expm1(3.25 * 2.0), rel=1e-9)
-    assert DeepBudget(deep(1, "huber")).path(7.0, 0.7, 1e9) == pytest.approx(0.7e9 * k, rel=1e-9)
+    assert theorem.path(7.0, 0.5, 2.0) == pytest.approx(
+        0.5 / k * np.expm1(3.25 * 2.0), rel=1e-9, abs=0.0
+    )
+    assert DeepBudget(deep(1, "huber")).path(7.0, 0.7, 1e9) == pytest.approx(
+        0.7e9 * k, rel=1e-9, abs=0.0
+    )
 
 
 @settings(derandomize=True, max_examples=25, deadline=None)
@@ -172,7 +181,7 @@ def test_two_layers_under_huber_have_the_older_closed_form(name, width, norm, ma
     theorem, mass = DeepBudget(setting), mass / (old.kappa * delta)
     closed = (norm + old.kappa_0 / old.kappa) * np.expm1(old.kappa * delta * mass)
     assert not theorem.is_needed
-    assert theorem.path(norm, delta, mass) == pytest.approx(closed, rel=1e-8)
+    assert theorem.path(norm, delta, mass) == pytest.approx(closed, rel=1e-8, abs=0.0)
 
 
 @pytest.mark.parametrize("pull", [0.01, 0.1, 0.5])
@@ -205,12 +214,12 @@ def test_no_euler_iteration_overtakes_the_flow(depth, loss, name, norm, residual
 @pytest.mark.parametrize(("depth", "loss"), [(2, "mse"), (3, "mse"), (3, "huber"), (5, "huber")])
 def test_small_equal_rates_follow_the_flow_and_explode_beyond_the_budget(depth, loss):
     theorem = DeepBudget(deep(depth, loss))
-    speed, budget, n = theorem.speed(1.5, 0.7), theorem.budget(1.5, 0.7), 4000
+    speed, budget, n = theorem.speed(1.5, 0.7), theorem.budget(1.5, 0.7), 1500
     for share in (0.3, 0.9):
         walked = 0.0
         for _ in range(n):
             walked += share * budget / n * speed(walked)
-        assert 0.98 < walked / theorem.path(1.5, 0.7, share * budget) < 1.0
+        assert 0.97 < walked / theorem.path(1.5, 0.7, share * budget) < 1.0
     walked, steps = 0.0, 0
     while walked < 1e12 and steps < 1.1 * n:
         walked += budget / n * speed(walked)
@@ -271,10 +280,12 @@ def test_budget_hypotheses_fail_where_they_should(start):
     fine = theorem.verdict(run, 0, 0.0)
     assert fine.applies and np.isfinite(fine.bound)
     margin = theorem.budget(norm, pull) - (40 - start) * 1e-4
-    assert fine.hypotheses[2].margin == pytest.approx(margin, rel=1e-6)
+    assert fine.hypotheses[2].margin == pytest.approx(margin, rel=1e-6, abs=0.0)
     path = theorem.path(norm, pull, (40 - start) * 1e-4)
     kept = run.checkpoints[start]
-    assert fine.bound == pytest.approx(float(chain_after(kept, np.array([path]))[0]), rel=1e-9)
+    assert fine.bound == pytest.approx(
+        float(chain_after(kept, np.array([path]))[0]), rel=1e-9, abs=0.0
+    )
     given = replace(theorem, residual=pull * (1 - 1e-6))
     assert given.verdict(run, 0, 0.0).failed.name == "H2"
     assert replace(theorem, residual=pull).verdict(run, 0, 0.0).applies
@@ -282,7 +293,7 @@ def test_budget_hypotheses_fail_where_they_should(start):
     most = brentq(lambda log: theorem.budget(norm, 10.0**log) - 15.5e-4, 0.0, 9.0)
     beyond = replace(theorem, residual=10.0**most).verdict(run, 0, 0.0)
     assert (beyond.failed.name, beyond.failed_step, beyond.bound) == ("H3", start + 15, None)
-    assert beyond.failed.margin == pytest.approx(-0.5e-4, rel=1e-6)
+    assert beyond.failed.margin == pytest.approx(-0.5e-4, rel=1e-6, abs=0.0)
     other = replace(theorem, setting=replace(setting, loss=Quartic()))
     assert other.verdict(run, 0, 0.0).failed.name == "H2"
 
@@ -307,7 +318,7 @@ def test_bounds_before_a_run_are_refused_without_a_pull_or_beyond_the_budget():
     budget = theorem.budget(norm, 0.5)
     half = theorem.bound(networks, 0.5 * budget)
     path = theorem.path(norm, 0.5, 0.5 * budget)
-    assert half[0] == pytest.approx((1.0 + path / 3**0.5) ** 3, rel=1e-9)
+    assert half[0] == pytest.approx((1.0 + path / 3**0.5) ** 3, rel=1e-9, abs=0.0)
     with pytest.raises(HypothesisError, match=r"`residual` must be given .* \(H2\)\. Got None\. G"):
         replace(theorem, residual=None).bound(networks, 0.1)
     message = (

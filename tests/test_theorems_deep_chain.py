@@ -64,14 +64,14 @@ def test_the_constant_is_the_least_cost_of_a_push(depth):
         lambda z: z / (1.0 - (z - 1.0) ** -k), bounds=(2.0, 9.0), method="bounded",
         options={"xatol": 1e-12},
     )  # fmt: skip
-    assert theorem.constant == pytest.approx(found.fun, rel=1e-12)
-    assert theorem.push == pytest.approx(found.x, rel=1e-6) and theorem.push > 2.0
+    assert theorem.constant == pytest.approx(found.fun, rel=1e-12, abs=0.0)
+    assert theorem.push == pytest.approx(found.x, rel=1e-6, abs=0.0) and theorem.push > 2.0
     # The mass α₀/(1 − θ) of the geometric rates with α₀δ|v₀|^k = 1 + θ^{−1/k} is least at θ*.
     ratios = np.linspace(1e-3, 0.999, 2001)
     masses = (1.0 + ratios ** (-1.0 / k)) / (1.0 - ratios)
     assert theorem.constant <= masses.min() <= theorem.constant * (1 + 1e-3)
     rates = theorem.rates(1.3, 400)
-    assert rates.sum() == pytest.approx(theorem.budget(1.3), rel=1e-9)
+    assert rates.sum() == pytest.approx(theorem.budget(1.3), rel=1e-9, abs=0.0)
     assert rates[1] / rates[0] == pytest.approx((theorem.push - 1.0) ** -k)
 
 
@@ -82,8 +82,8 @@ def test_the_first_two_constants_are_known():
         assert sp.simplify(sp.diff(cost, z).subs(z, push)) == 0
         assert sp.simplify(cost.subs(z, push) - constant) == 0
         theorem = DeepNeedsBudget(depth, 1.0)
-        assert theorem.constant == pytest.approx(float(constant), rel=1e-14)
-        assert theorem.push == pytest.approx(float(push), rel=1e-12)
+        assert theorem.constant == pytest.approx(float(constant), rel=1e-14, abs=0.0)
+        assert theorem.push == pytest.approx(float(push), rel=1e-12, abs=0.0)
 
 
 # The law and the bound -----------------------------------------------------------------------
@@ -101,7 +101,7 @@ def test_the_law_is_that_of_a_real_run(depth, v):
         kept = run.checkpoints[step]
         assert not any(bool(bias.any()) for bias in kept.biases)
         for weight in kept.weights:
-            assert weight.item() == pytest.approx(law[step], rel=1e-9)
+            assert weight.item() == pytest.approx(law[step], rel=1e-9, abs=0.0)
     if depth > 2:
         assert is_chain_problem(run, 0, x, y, DeepNeedsBudget(depth, 0.4))
 
@@ -121,8 +121,8 @@ def test_the_bound_is_attained_at_every_step(depth, v, delta):
     rates = theorem.rates(v, 6)
     law = np.abs(chain_law(depth, v, delta, rates))
     for step in range(7):
-        assert theorem.bound(v, rates[:step].sum()) == pytest.approx(law[step], rel=1e-9)
-    assert law[-1] == pytest.approx(abs(v) * (theorem.push - 1.0) ** 6, rel=1e-9)
+        assert theorem.bound(v, rates[:step].sum()) == pytest.approx(law[step], rel=1e-9, abs=0.0)
+    assert law[-1] == pytest.approx(abs(v) * (theorem.push - 1.0) ** 6, rel=1e-9, abs=0.0)
     # Control: the bound of a larger constant, or of a larger δ, is exceeded.
     tight = np.abs(v) * (1.0 - 0.99 * rates.sum() / theorem.budget(v)) ** (-1.0 / (depth - 2))
     assert law[-1] > tight
@@ -156,14 +156,14 @@ def test_geometric_rates_explode_from_their_threshold_on(depth, ratio):
     theorem = DeepNeedsBudget(depth, delta)
     assert threshold / (1.0 - ratio) >= theorem.budget(v)
     exactly = np.abs(chain_law(depth, v, delta, threshold * ratio ** np.arange(6)))
-    assert exactly == pytest.approx(abs(v) * ratio ** (-np.arange(7) / k), rel=1e-6)
+    assert exactly == pytest.approx(abs(v) * ratio ** (-np.arange(7) / k), rel=1e-6, abs=0.0)
     more = np.log10(np.abs(chain_law(depth, v, delta, 1.1 * threshold * ratio ** np.arange(60))))
     beyond = int(np.flatnonzero(~(more < 100))[0])
     assert beyond < 60
     # Doubly exponentially: the digits multiply by nearly k + 1 a step.
     assert (more[beyond - 1] > 30 / (k + 1)) and more[beyond - 1] > 1.5 * more[beyond - 2]
     less = np.abs(chain_law(depth, v, delta, 0.9 * threshold * ratio ** np.arange(400)))
-    assert less.max() < 1e4 and less[-1] == pytest.approx(less[-2], rel=1e-6)
+    assert less.max() < 1e4 and less[-1] == pytest.approx(less[-2], rel=1e-6, abs=0.0)
 
 
 # The verdict ---------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_the_verdict_holds_below_the_budget_and_names_the_step_beyond_it():
     run, x, y = chain_run(3, 1.5, 0.7, rates)
     found = theorem.verdict(run, 0, x, y, "attained")
     assert found.applies and not found.contradicted and found.subject == "attained"
-    assert found.bound == pytest.approx(found.measured, rel=1e-9)
+    assert found.bound == pytest.approx(found.measured, rel=1e-9, abs=0.0)
     rates[5] *= 60.0
     run, x, y = chain_run(3, 1.5, 0.7, rates)
     found = theorem.verdict(run, 0, x, y)
@@ -240,6 +240,6 @@ def test_two_layers_grow_once_and_come_back():
     networks, x, y = chain_problem(2, 1.5)
     plan = Schedule("geometric", 6.0 / 0.7, rho)
     run = deep_train(networks, x, y, plan, 60, loss=Huber(0.7))
-    assert float(run.ensemble.weight_norms().max()) == pytest.approx(law[-1], rel=1e-9)
+    assert float(run.ensemble.weight_norms().max()) == pytest.approx(law[-1], rel=1e-9, abs=0.0)
     deeper = np.abs(chain_law(3, 1.5, 0.7, rates))
     assert not deeper[-1] < 1e30

@@ -102,7 +102,7 @@ def test_the_mass_grows_like_the_root_of_the_steps(depth):
     at = np.array([63, 127, 1023, 2047, 4095, 8191])
     slopes = (np.diff(np.log(mass[at])) / np.diff(np.log(at + 1.0)))[[0, 2, 3, 4]]
     exact = np.diff(np.log1p(mass[at]))[-1] / math.log(2.0)
-    assert exact == pytest.approx(1.0 / depth, rel=1e-3)
+    assert exact == pytest.approx(1.0 / depth, rel=1e-3, abs=0.0)
     gaps = np.abs(slopes - 1.0 / depth)
     assert (np.diff(gaps) <= 1e-9).all() and gaps[-1] <= 0.05
     # Control: it is this root and no other.
@@ -158,7 +158,7 @@ def test_self_consistent_rates_descend_at_every_step(depth, loss, name):
     # The hypothesis is met with hardly anything to spare at any step.
     start, mass = (rate.first_norm, rate.first_risk), run.mass[:, 0]
     betas = [deep_mass_smoothness(setting, *start, s) for s in mass[1:]]
-    assert run.learning_rates[:, 0] * betas == pytest.approx(np.ones(40), rel=1e-9)
+    assert run.learning_rates[:, 0] * betas == pytest.approx(np.ones(40), rel=1e-9, abs=0.0)
     low, high = DeepDescent().steps_between(setting, *start, float(mass[-1]))
     assert low * (1 - 1e-9) <= 40 <= high * UP
     # Control: a mass by half larger, or smaller, takes another number of steps.
@@ -186,10 +186,10 @@ def test_one_layer_uses_all_of_the_promise():
     setting = DeepSetting.of(one, x, y, MSE)
     rate = DeepSelfConsistentRate(setting, 2.0**0.5, 8.0)
     run = deep_train(one, x, y, rate.schedule(), 1)
-    assert run.learning_rates[0, 0] == pytest.approx(0.1, rel=1e-9)
+    assert run.learning_rates[0, 0] == pytest.approx(0.1, rel=1e-9, abs=0.0)
     assert run.risk[:, 0] == pytest.approx([8.0, 0.0], abs=1e-15)
     found = DeepDescent().verdict(run, 0, setting)
-    assert found.applies and found.bound == pytest.approx(found.measured, rel=1e-9)
+    assert found.applies and found.bound == pytest.approx(found.measured, rel=1e-9, abs=0.0)
 
 
 def test_hypotheses_of_descent_fail_where_they_should():
@@ -220,13 +220,15 @@ def test_the_schedule_is_the_equation_s_and_asking_in_pieces_changes_nothing():
     setting = DeepSetting(networks.activation, (4, 4), 1.2, 1.0, MSE)
     rate = DeepSelfConsistentRate(setting, 2.5, 0.7)
     plan, whole = rate.schedule(), deep_rates(setting, 2.5, 0.7, 600)
-    assert plan.rates(600) == pytest.approx(whole, rel=1e-14)
+    assert plan.rates(600) == pytest.approx(whole, rel=1e-14, abs=0.0)
     assert float(rate(np.array(0))) == 1.0
     for step in (1, 255, 256, 599):
-        assert float(rate(np.array(step))) * whole[0] == pytest.approx(whole[step], rel=1e-14)
+        assert float(rate(np.array(step))) * whole[0] == pytest.approx(
+            whole[step], rel=1e-14, abs=0.0
+        )
     assert plan.tail_mass(0) == np.inf == rate.tail(5)
     assert products(whole, lambda s: 1 / deep_mass_smoothness(setting, 2.5, 0.7, s)) == (
-        pytest.approx(np.ones(600), rel=1e-9)
+        pytest.approx(np.ones(600), rel=1e-9, abs=0.0)
     )
 
 

@@ -89,10 +89,10 @@ def test_with_two_layers_the_turning_is_the_older_one_and_with_one_it_is_zero(na
     old = Setting(ACTIVATIONS[name], 7, 2, 5, 1.7, 1.0, 1.0, get_loss("huber", 0.4))
     new = DeepSetting.of_two_layers(old)
     for norm in (0.0, 0.2, 5.0, 300.0):
-        assert deep_turning(new, norm) == pytest.approx(turning(old, norm), rel=1e-12)
+        assert deep_turning(new, norm) == pytest.approx(turning(old, norm), rel=1e-12, abs=0.0)
         for risk in (0.0, 0.1, 9.0):
             wanted = float(smoothness(old, norm, risk))
-            assert deep_smoothness(new, norm, risk) == pytest.approx(wanted, rel=1e-12)
+            assert deep_smoothness(new, norm, risk) == pytest.approx(wanted, rel=1e-12, abs=0.0)
     assert deep_turning(replace(new, hidden_widths=()), 5.0) == 0.0
     assert deep_smoothness(new, math.inf, 1.0) == math.inf
 
@@ -101,7 +101,7 @@ def test_the_turning_is_attained_and_needs_norm_radius_and_curvature():
     # f = w₂(w₁x + b₁) + b₂ has the Hessian of a product: ‖∇²f‖ = √(1 + x²) = κ, whatever U.
     networks, setting = chain((3.0, 0.0), 4.0)
     found = hessian_norm(networks, torch.tensor([4.0]).double())
-    assert found == pytest.approx(deep_turning(setting, 3.0), rel=1e-12)
+    assert found == pytest.approx(deep_turning(setting, 3.0), rel=1e-12, abs=0.0)
     assert found > deep_turning(setting.bounded_by(3.5), 3.0)
     # Three layers, all of the norm in the middle: about half of the bound, and more than at U/3.
     networks, setting = chain((0.0, 30.0, 0.0), 4.0)
@@ -156,7 +156,7 @@ def test_the_smoothness_is_attained_by_one_layer_and_needs_the_pull():
     one = DeepEnsemble((torch.ones(1, 1, 1).double(),), (torch.ones(1, 1).double(),), IDENTITY)
     data = torch.ones(1, 1).double(), torch.zeros(1, 1).double()
     found = DeepSmoothness().verdict(setting, one, scaled(one, 0.5), data)
-    assert found.measured == pytest.approx(found.bound, rel=1e-12)
+    assert found.measured == pytest.approx(found.bound, rel=1e-12, abs=0.0)
     # A far target: with the pull as if the risk were 0 the bound fails.
     networks, x, y = odd_chain(3, 1.0, 1000.0)
     far = replace(networks, weights=(*networks.weights[:2], networks.weights[2] * 1.001))

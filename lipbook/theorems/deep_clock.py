@@ -64,7 +64,7 @@ class Clock:
         for low, high in self._panels():
             more = self.mass(low, high)
             found += more
-            if more <= SHARE * found:
+            if low >= self._unit and more <= SHARE * found:
                 break
         return found
 
@@ -79,7 +79,7 @@ class Clock:
             more = self.mass(low, high)
             if more >= left:
                 return self._within(low, high, left)
-            if more <= SHARE * mass:
+            if low >= self._unit and more <= SHARE * mass:
                 break
             left -= more
         return float("inf")
@@ -95,9 +95,7 @@ class Clock:
 
     def _panels(self) -> Iterator[tuple[float, float]]:
         """Yield intervals from 0 on, each as long as all before, cut where the pull reaches δ."""
-        unit = (1.0 + self.norm) / self.setting.depth
-        start = float(self.setting.growth(self.norm))
-        edge, kink = 0.5 * min(unit, self.residual / start), self._kink()
+        edge, kink = 0.5 * self._scale(), self._kink()
         low = 0.0
         while low < FURTHEST:
             if low < kink < edge:
@@ -106,6 +104,17 @@ class Clock:
             else:
                 yield low, edge
             low, edge = edge, 2.0 * edge
+
+    @property
+    def _unit(self) -> float:
+        """Return the path past which 1/F falls from panel to panel."""
+        return (1.0 + self.norm) / self.setting.depth
+
+    def _scale(self) -> float:
+        """Return the path over which F changes by a factor at first."""
+        if self.residual >= self.most:  # the pull stays at δ
+            return self._unit
+        return min(self._unit, self.residual / float(self.setting.growth(self.norm)))
 
     def _kink(self) -> float:
         """Return the e at which Λ₀ + q(u + e) − q(u) = δ; infinite if there is none."""
