@@ -119,4 +119,4 @@ def deep_train(
 
     descent = Descent(networks, measure, plan, None if cap is None else limit)
     descent.descend()
-    return DeepRun(**descent.record(phi), ensemble=descent.moving, checkpoints=descent.kept())
+    return DeepRun(**descent.record(phi), ensemble=descent.moving)

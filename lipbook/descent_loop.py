@@ -74,6 +74,7 @@ class DescentRecord:
         diverged_at: the first step with no usable risk, (K,); −1 where training stayed finite.
         loss: φ.
         schedules: one per network; where a cap was set, its rates are upper bounds of α_t.
+        checkpoints: the networks at the recorded steps.
     """
 
     learning_rates: np.ndarray
@@ -88,6 +89,7 @@ class DescentRecord:
     diverged_at: np.ndarray
     loss: Loss
     schedules: tuple[Schedule, ...]
+    checkpoints: tuple[Networks, ...]
 
     @property
     def n_steps(self) -> int:
@@ -280,6 +282,7 @@ class Descent(Generic[N]):
             "diverged_at": self.diverged_at.cpu().numpy(),
             "loss": loss,
             "schedules": self.plan.schedules,
+            "checkpoints": self.kept(),
         }
 
     def _displacements(self) -> dict[str, np.ndarray]:

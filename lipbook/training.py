@@ -96,13 +96,11 @@ def train(
 
     descent = Descent(ensemble, measure, plan, None if cap is None else limit)
     descent.descend()
-    kept = descent.kept()
+    recorded, kept = descent.record(phi), descent.kept()
     product = [c.activation.lipschitz * c.hidden_norm() * c.output_norm() for c in kept]
-    recorded = descent.record(phi)
     gone = descent.stopped()[recorded["steps"]]
     return TrainingRun(
         **recorded,
         ensemble=descent.moving,
-        checkpoints=kept,
         product_bound=np.where(gone, np.nan, torch.stack(product).cpu().numpy()),
     )

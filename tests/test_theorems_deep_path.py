@@ -23,7 +23,7 @@ from lipbook.theorems.descent import sufficient_decrease
 
 def test_paths_bound_the_constant_at_every_step_of_all_runs():
     for b in batches():
-        run, bounds = b.run, DeepPath().bounds(b.run)
+        run, bounds = b.run, DeepPath().bound(b.run)
         whole = chain_after(run.checkpoints[0], run.path)
         moved = chain_after(run.checkpoints[0], run.displacement)
         for k in range(run.ensemble.size):

@@ -194,6 +194,10 @@ class LipschitzBudget:
         else:
             known = certificates(ensemble, self.certificate)
         rates = largest_safe_rate(steepness, hidden, output, self.share * (self.limit - known))
+        largest = torch.finfo(ensemble.hidden_weight.dtype).max
+        if largest > LARGEST**2:
+            # No entry of a usable network, or of its gradient, is beyond LARGEST.
+            return np.minimum(rates, 0.25 * largest / LARGEST)
         blocks = ((getattr(ensemble, name), gradient[name]) for name in BLOCKS)
         return np.minimum(rates, rate_without_overflow(blocks))
 

@@ -12,6 +12,7 @@ from lipbook.deep_training import DeepRun, deep_train
 from lipbook.lipschitz.deep import deep_bracket, deep_chain_upper_bound
 from lipbook.losses import Loss
 from lipbook.schedules import Schedule
+from lipbook.theorems.deep_path import chain
 from lipbook.theorems.deep_setting import DeepSetting
 
 # The most seconds that one bracket may take; in the book's own runs none comes near.
@@ -84,40 +85,22 @@ def final_brackets(run: DeepRun) -> tuple[np.ndarray, np.ndarray]:
     return lower, upper
 
 
-def largest_certificate(run: DeepRun, network: int, start: int = 0) -> float:
-    """Return the largest certified bound of one network at the recorded steps from T₀ on.
+def certificates(run: DeepRun) -> np.ndarray:
+    """Return a certified upper bound of each network at the recorded steps, (S, K).
+
+    Products of certified blocks; NaN once a network has diverged.
 
     Args:
         run: of any depth.
-        network: which of its networks.
-        start: T₀.
-
-    Returns:
-        The bound; NaN if the network diverged.
     """
-    if run.diverged[network]:
-        return float("nan")
-    later = [c for step, c in zip(run.steps, run.checkpoints, strict=True) if step >= start]
-    return max(deep_chain_upper_bound(c.layers(network), c.activation) for c in later)
+    found = np.full((len(run.steps), run.ensemble.size), np.nan)
+    gone = run.diverged & (run.steps[:, None] >= run.diverged_at)
+    for place, network in np.argwhere(~gone):
+        there = run.checkpoints[place]
+        found[place, network] = deep_chain_upper_bound(there.layers(network), there.activation)
+    return found
 
 
 def products(run: DeepRun) -> np.ndarray:
-    """Return L_σ^{L−1}Π‖W_l‖ of each last network, (K,), rounded to nearest."""
-    chain = run.ensemble.weight_norms().prod(0).cpu().numpy()
-    slopes = run.ensemble.activation.lipschitz ** (run.ensemble.depth - 1)
-    return np.where(run.diverged, np.nan, slopes * chain)
-
-
-def certificates_at(run: DeepRun, step: int) -> tuple[float, ...]:
-    """Return a certified upper bound of each network at a recorded step; NaN once it has diverged.
-
-    Args:
-        run: of any depth.
-        step: T₀.
-    """
-    there = run.checkpoints[run.recorded(step)]
-    gone = (run.diverged_at >= 0) & (run.diverged_at <= step)
-    return tuple(
-        float("nan") if gone[i] else deep_chain_upper_bound(there.layers(i), there.activation)
-        for i in range(there.size)
-    )
+    """Return L_σ^{L−1}Π‖W_l‖ of each last network, (K,), NaN where it has diverged."""
+    return np.where(run.diverged, np.nan, chain(run.ensemble))

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from lipbook.medians import finite_median
 from lipbook.plotting.style import INK, LOWER, PLAIN, PROMISE, UPPER, Mark
 from lipbook.wording import fmt
 
@@ -40,7 +41,9 @@ def draw_rungs(ax: Axes, rungs: Mapping[str, Mapping[int, np.ndarray]]) -> str:
             x = np.full(len(found), depth + offset)
             label = name if depth == min(values) else None
             ax.plot(x, found, mark.marker, color=mark.color, markersize=4.5, label=label)
-        medians = ", ".join(f"{depth}: {_median(found)}" for depth, found in values.items())
+        medians = ", ".join(
+            f"{depth}: {fmt(finite_median(found))}" for depth, found in values.items()
+        )
         words.append(f"{name} {medians}")
     depths = sorted({depth for values in rungs.values() for depth in values})
     ax.set(yscale="log", xlabel="weight layers $L$ (1)")
@@ -90,11 +93,6 @@ def draw_laws(
         ax.plot(count, masses, color=PROMISE.color, linestyle=style, linewidth=1.2, label=label)
         ax.plot(*dots[depth], ".", color=INK, markersize=4)
         slope = np.log(masses[-1] / masses[-2]) / np.log(count[-1] / count[-2])
-        words.append(f"{depth} layers: last slope {fmt(float(slope))}")
+        words.append(f"{depth} layers {fmt(float(slope))}")
     ax.set(xscale="log", yscale="log")
     return "; ".join(words)
-
-
-def _median(values: np.ndarray) -> str:
-    finite = values[np.isfinite(values)]
-    return fmt(float(np.median(finite))) if len(finite) else "none"

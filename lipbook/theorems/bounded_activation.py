@@ -2,21 +2,71 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from lipbook.networks import Ensemble
-from lipbook.theorems.after_path import FromStart, checkpoint, lipschitz_after_blocks, mass_since
+from lipbook.theorems.after_path import (
+    FromStart,
+    R,
+    checkpoint,
+    lipschitz_after_blocks,
+    mass_since,
+)
 from lipbook.theorems.descent import finite_steps
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
+from lipbook.theorems.smallest_gradient import Activated
 from lipbook.theorems.verdict import Hypothesis
 from lipbook.training import TrainingRun
 
 
+class Bounding(FromStart[R]):
+    """Ask for a bounded activation and finite steps, at any depth.
+
+    Attributes:
+        setting: gives σ.
+        budget: the label of the theorem for other activations.
+    """
+
+    setting: Activated
+    budget: ClassVar[str]
+
+    @abstractmethod
+    def bounds(self, run: R) -> np.ndarray:
+        """Return the bound at every step, (T+1, K), NaN before T₀."""
+
+    def largest_value(self) -> float:
+        """Return M.
+
+        Raises:
+            HypothesisError: σ is unbounded.
+        """
+        bound = self.setting.activation.bound
+        if bound is None:
+            refuse(
+                "activation", "be bounded", self.label, "H2", repr(self.setting.activation.name),
+                f"Use tanh or sigmoid, or look for a budget in {self.budget}.",
+            )  # fmt: skip
+        return bound
+
+    def hypotheses(self, run: R, network: int) -> tuple[Hypothesis, ...]:
+        """Check H1 and H2 on one network."""
+        bounded = self.setting.activation.bound is not None
+        return finite_steps(run, network), Hypothesis("H2", "the activation is bounded", bounded)
+
+    def last_bound(self, run: R, network: int) -> float | None:
+        """Return the bound at the end of the run, None if σ is unbounded."""
+        if self.setting.activation.bound is None:
+            return None
+        return float(self.bounds(run)[-1, network])
+
+
 @dataclass(frozen=True)
-class BoundedActivation(FromStart[TrainingRun]):
+class BoundedActivation(Bounding[TrainingRun]):
     """Bound the Lipschitz constant by the mass, for |σ| ≤ M; squared and Huber loss.
 
     With Γ = √(1 + mM²), Y the root mean square of the targets and E = ‖(a, c)‖ + Y/Γ at T₀:
@@ -36,6 +86,7 @@ class BoundedActivation(FromStart[TrainingRun]):
     start: int = 0
 
     label = "thm-bounded"
+    budget = "thm-mse-budget"
     title = "A bounded activation: every finite mass will do"
 
     @property
@@ -45,13 +96,7 @@ class BoundedActivation(FromStart[TrainingRun]):
         Raises:
             HypothesisError: σ is unbounded.
         """
-        bound = self.setting.activation.bound
-        if bound is None:
-            refuse(
-                "activation", "be bounded", self.label, "H2", repr(self.setting.activation.name),
-                "Use tanh or sigmoid, or look for a budget in thm-mse-budget.",
-            )  # fmt: skip
-        return float(np.hypot(1.0, np.sqrt(self.setting.width) * bound))
+        return float(np.hypot(1.0, np.sqrt(self.setting.width) * self.largest_value()))
 
     def gentle_rate(self) -> float:
         """Return 2/Γ², up to which rates let the output weights grow linearly in the mass.
@@ -132,14 +177,3 @@ class BoundedActivation(FromStart[TrainingRun]):
         """
         start, mass = checkpoint(run, self.start), mass_since(run, self.start)
         return self.bound(start, mass, self.gentle(run))
-
-    def hypotheses(self, run: TrainingRun, network: int) -> tuple[Hypothesis, ...]:
-        """Check H1 and H2 on one network."""
-        bounded = self.setting.activation.bound is not None
-        return finite_steps(run, network), Hypothesis("H2", "the activation is bounded", bounded)
-
-    def last_bound(self, run: TrainingRun, network: int) -> float | None:
-        """Return the bound at the end of the run, None if σ is unbounded."""
-        if self.setting.activation.bound is None:
-            return None
-        return float(self.bounds(run)[-1, network])

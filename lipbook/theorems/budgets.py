@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lipbook.losses import Huber, MeanSquaredError
+from lipbook.losses import Huber, Loss, MeanSquaredError
 from lipbook.networks import Ensemble
 from lipbook.theorems.after_path import (
     AlongPath,
@@ -21,6 +21,37 @@ from lipbook.theorems.setting import Setting
 from lipbook.theorems.smoothness import PULL_ROUNDING, pulls
 from lipbook.theorems.verdict import Hypothesis
 from lipbook.training import TrainingRun
+
+
+def given(residual: float | None, label: str, what: str) -> float:
+    """Return Λ₀ where it must be known before there is a run.
+
+    Args:
+        residual: Λ₀, or None.
+        label: of the theorem that asks.
+        what: to give in its place.
+
+    Raises:
+        HypothesisError: it is None.
+    """
+    if residual is None:
+        refuse(
+            "residual", "be given before there is a run", label, "H2", None, f"Give {what}."
+        )  # fmt: skip
+    return residual
+
+
+def enough(loss: Loss, residual: float, pull: float) -> Hypothesis:
+    """Check that the loss is one of the book's and Λ₀ ≥ λ(R) at T₀, up to rounding.
+
+    Args:
+        loss: φ.
+        residual: Λ₀.
+        pull: λ(R).
+    """
+    known = isinstance(loss, MeanSquaredError | Huber)
+    fits = residual * (1.0 + PULL_ROUNDING) >= pull
+    return Hypothesis("H2", "Λ₀ is at least λ(R) at T₀", bool(known and fits))
 
 
 @dataclass(frozen=True)
@@ -119,13 +150,8 @@ class MseBudget(AlongPath):
         Raises:
             HypothesisError: Λ₀ is not given, or S is beyond the budget of some network.
         """
-        if self.residual is None:
-            refuse(
-                "residual", "be given before there is a run", self.label, "H2", None,
-                "Give λ(R₀), or `blind_residual`.",
-            )  # fmt: skip
         norm = norms(start)[0]
-        q = np.full(start.size, self.residual)
+        q = np.full(start.size, given(self.residual, self.label, "λ(R₀), or `blind_residual`"))
         e = self.path(norm, q, np.full(start.size, mass))
         if not np.isfinite(e).all():
             growth = self.setting.growth(norm)
@@ -147,12 +173,11 @@ class MseBudget(AlongPath):
 
     def hypotheses(self, run: TrainingRun, network: int) -> tuple[Hypothesis, ...]:
         """Check H1, H2 and H3 on one network."""
-        known = isinstance(self.setting.loss, MeanSquaredError | Huber)
-        enough = self.residual_of(run)[network] * (1.0 + PULL_ROUNDING)
-        enough = enough >= pulls(self.setting, run.risk[self.start])[network]
+        residual = float(self.residual_of(run)[network])
+        pull = float(pulls(self.setting, run.risk[self.start])[network])
         return (
             finite_steps(run, network),
-            Hypothesis("H2", "Λ₀ is at least λ(R) at T₀", bool(known and enough)),
+            enough(self.setting.loss, residual, pull),
             self._within_budget(run, network),
         )
 

@@ -13,17 +13,13 @@ from lipbook.theorems.setting import Setting
 from lipbook.theorems.smallest_gradient import (
     RATE_ROUNDING,
     SmallestGradient,
+    first_norm,
     small_products,
     smooth_activation,
 )
 from lipbook.theorems.smoothness import mass_smoothness, slope_change
 from lipbook.theorems.verdict import Hypothesis, Verdict
 from lipbook.training import TrainingRun
-
-
-def first_norm(run: TrainingRun, network: int) -> float:
-    """Return u₀ = ‖Θ₀‖ of one network."""
-    return float(run.checkpoints[0].parameter_norm()[network])
 
 
 @dataclass(frozen=True)

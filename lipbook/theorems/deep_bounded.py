@@ -11,16 +11,14 @@ from numpy.polynomial import Polynomial
 from lipbook.deep_networks import DeepEnsemble
 from lipbook.deep_training import DeepRun
 from lipbook.losses import Huber
-from lipbook.theorems.after_path import FromStart, mass_since
+from lipbook.theorems.after_path import mass_since
+from lipbook.theorems.bounded_activation import Bounding
 from lipbook.theorems.deep_path import layer_slopes, weight_norms
 from lipbook.theorems.deep_setting import DeepSetting
-from lipbook.theorems.descent import finite_steps
-from lipbook.theorems.refusal import refuse
-from lipbook.theorems.verdict import Hypothesis
 
 
 @dataclass(frozen=True)
-class DeepBounded(FromStart[DeepRun]):
+class DeepBounded(Bounding[DeepRun]):
     """Bound the Lipschitz constant by the mass, for |σ| ≤ M, at any depth; MSE and Huber.
 
     Γ_0 = √(1 + B_x²), Γ_l = √(1 + m_lM²), Γ = Γ_{L−1}; E = ‖(W_L, b_L)‖ + Y/Γ at T₀;
@@ -39,6 +37,7 @@ class DeepBounded(FromStart[DeepRun]):
     start: int = 0
 
     label = "thm-deep-bounded"
+    budget = "thm-deep-budget"
     title = "A bounded activation, at any depth"
 
     @property
@@ -48,12 +47,7 @@ class DeepBounded(FromStart[DeepRun]):
         Raises:
             HypothesisError: σ is unbounded.
         """
-        bound = self.setting.activation.bound
-        if bound is None:
-            refuse(
-                "activation", "be bounded", self.label, "H2", repr(self.setting.activation.name),
-                "Use tanh or sigmoid, or look for a budget in thm-deep-budget.",
-            )  # fmt: skip
+        bound = self.largest_value()
         hidden = (float(np.hypot(1.0, np.sqrt(m) * bound)) for m in self.setting.hidden_widths)
         return (float(np.hypot(1.0, self.setting.input_radius)), *hidden)
 
@@ -125,14 +119,3 @@ class DeepBounded(FromStart[DeepRun]):
         """
         start = run.checkpoints[run.recorded(self.start)]
         return self.bound(start, mass_since(run, self.start))
-
-    def hypotheses(self, run: DeepRun, network: int) -> tuple[Hypothesis, ...]:
-        """Check H1 and H2 on one network."""
-        bounded = self.setting.activation.bound is not None
-        return finite_steps(run, network), Hypothesis("H2", "the activation is bounded", bounded)
-
-    def last_bound(self, run: DeepRun, network: int) -> float | None:
-        """Return the bound at the end of the run, None if σ is unbounded."""
-        if self.setting.activation.bound is None:
-            return None
-        return float(self.bounds(run)[-1, network])

@@ -9,14 +9,14 @@ import numpy as np
 
 from lipbook.deep_networks import DeepEnsemble
 from lipbook.deep_training import DeepRun
-from lipbook.losses import Huber, MeanSquaredError
+from lipbook.losses import Huber
 from lipbook.theorems.after_path import FromStart
+from lipbook.theorems.budgets import enough, given
 from lipbook.theorems.deep_clock import Clock
 from lipbook.theorems.deep_path import chain_after
 from lipbook.theorems.deep_setting import DeepSetting
 from lipbook.theorems.descent import finite_steps
 from lipbook.theorems.refusal import refuse
-from lipbook.theorems.smoothness import PULL_ROUNDING
 from lipbook.theorems.verdict import Hypothesis
 
 
@@ -103,12 +103,8 @@ class DeepBudget(FromStart[DeepRun]):
         Raises:
             HypothesisError: Λ₀ is not given, or S is beyond the budget of some network.
         """
-        if self.residual is None:
-            refuse(
-                "residual", "be given before there is a run", self.label, "H2", None,
-                "Give λ(R₀).",
-            )  # fmt: skip
-        norms, residual = start.parameter_norm().tolist(), self.residual
+        residual = given(self.residual, self.label, "λ(R₀)")
+        norms = start.parameter_norm().tolist()
         paths = np.array([self.path(norm, residual, mass) for norm in norms])
         if not np.isfinite(paths).all():
             least = min(self.budget(norm, residual) for norm in norms)
@@ -143,12 +139,10 @@ class DeepBudget(FromStart[DeepRun]):
 
     def hypotheses(self, run: DeepRun, network: int) -> tuple[Hypothesis, ...]:
         """Check H1, H2 and H3 on one network."""
-        known = isinstance(self.setting.loss, MeanSquaredError | Huber)
         pull = self.setting.pull(float(run.risk[self.start, network]))
-        enough = self.residual_of(run, network) * (1.0 + PULL_ROUNDING) >= pull
         return (
             finite_steps(run, network),
-            Hypothesis("H2", "Λ₀ is at least λ(R) at T₀", bool(known and enough)),
+            enough(self.setting.loss, self.residual_of(run, network), pull),
             self._within_budget(run, network),
         )
 

@@ -17,9 +17,11 @@ from lipbook.theorems.deep_setting import DeepSetting
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.smallest_gradient import (
     SmallestGradient,
+    first_norm,
     small_products,
     smooth_activation,
 )
+from lipbook.theorems.smoothness import Turn
 from lipbook.theorems.verdict import Hypothesis, Verdict
 
 
@@ -150,7 +152,7 @@ class DeepSelfConsistentRate(ImplicitRate):
 class DeepSmoothness:
     """Bound by how much the gradient of the risk differs between two points of a ball.
 
-    ‖∇R(Θ) − ∇R(Θ')‖ ≤ β_L(U, R(Θ'))·‖Θ − Θ'‖ for ‖Θ‖, ‖Θ'‖ ≤ U; σ twice differentiable.
+    ‖∇R(Θ) − ∇R(Θ')‖ ≤ β_L(U, R(Θ'))·‖Θ − Θ'‖ for ‖Θ‖, ‖Θ'‖ ≤ U; σ' Lipschitz.
 
     References:
         The book's lemma `lem-deep-smoothness`.
@@ -180,21 +182,9 @@ class DeepSmoothness:
             The `Verdict`; measured is ‖∇R(Θ) − ∇R(Θ')‖/‖Θ − Θ'‖.
         """
         holds = smooth_activation(setting)
-        ends = [deep_risk_and_gradient(each, *data, setting.loss) for each in (here, there)]
-        turned = sum((ends[0][1][n] - ends[1][1][n]).square().sum() for n in here.names)
-        both = zip(here.blocks(), there.blocks(), strict=True)
-        moved = sum((one - other).square().sum() for one, other in both)
-        norm = max(float(each.parameter_norm()[0]) for each in (here, there))
-        risk = min(float(end[0][0]) for end in ends)
-        return Verdict(
-            theorem=self.label,
-            title=self.title,
-            quantity="change of the gradient per length of the step",
-            hypotheses=(holds,),
-            bound=deep_smoothness(setting, norm, risk) if holds.holds else None,
-            measured=float(turned / moved) ** 0.5 if moved > 0 else 0.0,
-            subject=subject,
-        )
+        turn = Turn.between(here, there, lambda n: deep_risk_and_gradient(n, *data, setting.loss))
+        bound = deep_smoothness(setting, turn.norm, turn.risk) if holds.holds else None
+        return turn.verdict(DeepSmoothness, holds, bound, subject)
 
 
 @dataclass(frozen=True)
@@ -216,8 +206,7 @@ class DeepDescent(SmallestGradient[DeepRun, DeepSetting]):
         """Check H3, which speaks of a smoothness that only a Lipschitz slope has."""
         if not smooth_activation(setting).holds:
             return ()
-        norm = float(run.checkpoints[0].parameter_norm()[network])
-        risk = float(run.risk[0, network])
+        norm, risk = first_norm(run, network), float(run.risk[0, network])
         beta = [deep_mass_smoothness(setting, norm, risk, s) for s in run.mass[1:, network]]
         statement = "every rate times β̄ at the mass past its step is at most 1"
         return (small_products("H3", statement, run.learning_rates[:, network], np.array(beta)),)

@@ -10,8 +10,14 @@ from lipbook.deep_networks import DeepEnsemble
 from lipbook.deep_training import DeepRun
 from lipbook.schedules import RateFunction
 from lipbook.theorems.after_path import FromStart, mass_since
-from lipbook.theorems.descent import fall_path, finite_steps, short_steps, tail_hypotheses
-from lipbook.theorems.verdict import Hypothesis, Verdict
+from lipbook.theorems.descent import (
+    WholePath,
+    fall_path,
+    finite_steps,
+    short_steps,
+    tail_hypotheses,
+)
+from lipbook.theorems.verdict import Hypothesis
 
 # Halvings of the logarithm of ν, more than doubles can tell apart.
 HALVINGS = 80
@@ -25,6 +31,11 @@ def weight_norms(networks: DeepEnsemble) -> np.ndarray:
 def layer_slopes(networks: DeepEnsemble) -> float:
     """Return L_σ^{L−1}, what the activations may add."""
     return float(networks.activation.lipschitz ** (networks.depth - 1))
+
+
+def chain(networks: DeepEnsemble) -> np.ndarray:
+    """Return L_σ^{L−1}Π‖W_l‖_op, (K,), rounded to nearest."""
+    return layer_slopes(networks) * weight_norms(networks).prod(axis=0)
 
 
 def largest_product(norms: np.ndarray, path: np.ndarray) -> np.ndarray:
@@ -82,7 +93,7 @@ def chain_after(start: DeepEnsemble, path: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class DeepPath:
+class DeepPath(WholePath[DeepRun]):
     """Bound the Lipschitz constant by the start and the path of each weight matrix.
 
     Lip(f_t) ≤ L_σ^{L−1}·Π(‖W_l‖_op + ℓ^{W_l}_t), norms at the start, on the whole space.
@@ -94,7 +105,7 @@ class DeepPath:
     label = "thm-deep-path"
     title = "Every layer moves no further than its path"
 
-    def bounds(self, run: DeepRun) -> np.ndarray:
+    def bound(self, run: DeepRun) -> np.ndarray:
         """Return the bound at every step, (T+1, K), rounded to nearest.
 
         Args:
@@ -105,28 +116,6 @@ class DeepPath:
         for layer, norm in enumerate(weight_norms(start), 1):
             product = product * (norm + run.block_path[f"weight {layer}"])
         return product
-
-    def verdict(self, run: DeepRun, network: int, lipschitz: float, subject: str = "") -> Verdict:
-        """Return what the theorem says of one network at the end of the run.
-
-        Args:
-            run: a training run.
-            network: which of its networks.
-            lipschitz: Lip(f_T) or an upper bound of it, on any domain.
-            subject: which run this is about.
-
-        Returns:
-            The `Verdict`.
-        """
-        return Verdict(
-            theorem=self.label,
-            title=self.title,
-            quantity="Lipschitz constant at the last step",
-            hypotheses=(finite_steps(run, network),),
-            bound=float(self.bounds(run)[-1, network]),
-            measured=lipschitz,
-            subject=subject,
-        )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from lipbook.deep_networks import DeepEnsemble
 from lipbook.deep_training import DeepRun
 from lipbook.theorems.after_path import FromStart, mass_since
-from lipbook.theorems.deep_path import chain_after, layer_slopes, weight_norms
+from lipbook.theorems.deep_path import chain, chain_after
 from lipbook.theorems.descent import fall_path, tail_hypotheses
 from lipbook.theorems.verdict import Hypothesis
 
@@ -28,7 +28,7 @@ def carried(start: DeepEnsemble, certificates: np.ndarray, path: np.ndarray) -> 
     References:
         The book's theorem `thm-deep-promise`.
     """
-    product = layer_slopes(start) * weight_norms(start).prod(axis=0)
+    product = chain(start)
     return np.asarray(np.minimum(certificates, product) + (chain_after(start, path) - product))
 
 

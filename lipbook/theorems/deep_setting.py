@@ -15,11 +15,9 @@ from torch import Tensor
 
 from lipbook.activations import Activation
 from lipbook.deep_networks import DeepEnsemble
-from lipbook.deep_training import DeepRun
 from lipbook.losses import Loss
-from lipbook.theorems.descent import finite_steps
-from lipbook.theorems.setting import Number, Setting
-from lipbook.theorems.verdict import Verdict
+from lipbook.theorems.growth import GrowthVerdict
+from lipbook.theorems.setting import Number, Setting, check_one_output
 
 
 @dataclass(frozen=True)
@@ -56,11 +54,7 @@ class DeepSetting:
         Raises:
             ValueError: the networks have several outputs.
         """
-        if networks.output_dim != 1:
-            raise ValueError(
-                "`networks` must have one output for the theorems on descent. "
-                f"Got {networks.output_dim}. Look at one output at a time."
-            )
+        check_one_output("networks", networks.output_dim)
         return cls(
             activation=networks.activation,
             hidden_widths=networks.widths[1:-1],
@@ -153,7 +147,7 @@ class DeepSetting:
 
 
 @dataclass(frozen=True)
-class DeepGrowth:
+class DeepGrowth(GrowthVerdict[DeepSetting]):
     """Bound gradient and output of a perceptron of any depth by the norm of its weights.
 
     ‖∇R‖ ≤ λ(R)·q'(u) and |f(x)| ≤ q(u), ‖x‖ ≤ B_x; for L = 2 this is `lem-growth`.
@@ -165,35 +159,5 @@ class DeepGrowth:
         The book's lemma `lem-deep-growth`.
     """
 
-    setting: DeepSetting
-
     label = "lem-deep-growth"
     title = "The gradient of a deep perceptron"
-
-    def verdict(self, run: DeepRun, network: int, subject: str = "") -> Verdict:
-        """Return what the lemma says of the gradients of one network at the recorded steps.
-
-        Args:
-            run: a training run.
-            network: which of its networks.
-            subject: which run this is about.
-
-        Returns:
-            The `Verdict`; measured is the largest ‖∇R_t‖/(λ(R_t)·q'(u_t)).
-        """
-        shares = [0.0]
-        for step, networks in zip(run.steps, run.checkpoints, strict=True):
-            gradient, risk = run.gradient_norm[step, network], run.risk[step, network]
-            if np.isfinite(gradient) and gradient > 0.0:
-                norm = float(networks.parameter_norm()[network])
-                allowed = self.setting.pull(float(risk)) * self.setting.growth(norm)
-                shares.append(float(gradient / allowed))
-        return Verdict(
-            theorem=self.label,
-            title=self.title,
-            quantity="largest share of the bound that a gradient has reached",
-            hypotheses=(finite_steps(run, network),),
-            bound=1.0,
-            measured=max(shares),
-            subject=subject,
-        )

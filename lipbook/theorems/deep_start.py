@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lipbook.deep_networks import DeepEnsemble
 from lipbook.theorems.chance import verdict_over_seeds
-from lipbook.theorems.deep_path import layer_slopes, weight_norms
+from lipbook.theorems.deep_path import weight_norms
 from lipbook.theorems.tools import davidson_szarek_bound
 from lipbook.theorems.verdict import Hypothesis, Verdict
 
@@ -67,14 +67,3 @@ class DeepStart:
         return verdict_over_seeds(
             DeepStart, "product of the layers' norms", (fits,), product, self.bound, self.failure
         )
-
-    def chain(self, starts: DeepEnsemble) -> float:
-        """Return the bound of L_σ^{L−1}Π‖W_l‖, which bounds the Lipschitz constant.
-
-        Args:
-            starts: give σ.
-
-        Raises:
-            HypothesisError: η is no such probability.
-        """
-        return layer_slopes(starts) * self.bound

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Generic
 
 import numpy as np
 
 from lipbook.descent_loop import DescentRecord
 from lipbook.schedules import RateFunction
-from lipbook.theorems.after_path import AlongPath, FromStart, checkpoint, lipschitz_after
+from lipbook.theorems.after_path import AlongPath, FromStart, R, checkpoint, lipschitz_after
 from lipbook.theorems.verdict import Hypothesis, Verdict, hypothesis_over_steps
 from lipbook.training import TrainingRun
 
@@ -18,8 +20,46 @@ RISK_ROUNDING = 1e-12
 STEP_ROUNDING = 1e-12
 
 
+class WholePath(ABC, Generic[R]):
+    """Bound the Lipschitz constant at the last step by the start and the path of all weights.
+
+    Attributes:
+        label: of the statement in the book.
+        title: its name.
+    """
+
+    label: str
+    title: str
+
+    @abstractmethod
+    def bound(self, run: R) -> np.ndarray:
+        """Return the bound at every step, (T+1, K), rounded to nearest."""
+
+    def verdict(self, run: R, network: int, lipschitz: float, subject: str = "") -> Verdict:
+        """Return what the theorem says of one network at the end of the run.
+
+        Args:
+            run: a training run.
+            network: which of its networks.
+            lipschitz: Lip(f_T) or an upper bound of it, on any domain.
+            subject: which run this is about.
+
+        Returns:
+            The `Verdict`.
+        """
+        return Verdict(
+            theorem=self.label,
+            title=self.title,
+            quantity="Lipschitz constant at the last step",
+            hypotheses=(finite_steps(run, network),),
+            bound=float(self.bound(run)[-1, network]),
+            measured=lipschitz,
+            subject=subject,
+        )
+
+
 @dataclass(frozen=True)
-class PathBound:
+class PathBound(WholePath[TrainingRun]):
     """Bound the Lipschitz constant at step T by the start and the path of the two weight blocks.
 
     Lip(f_T) ≤ L_σ·(‖W_0‖_op + ℓ^W_T)·(‖A_0‖_op + ℓ^A_T), on the whole space. It ignores signs and
@@ -45,30 +85,6 @@ class PathBound:
         hidden = start.hidden_norm().cpu().numpy() + run.block_path["hidden_weight"]
         output = start.output_norm().cpu().numpy() + run.block_path["output_weight"]
         return start.activation.lipschitz * hidden * output
-
-    def verdict(
-        self, run: TrainingRun, network: int, lipschitz: float, subject: str = ""
-    ) -> Verdict:
-        """Return what the theorem says of one network at the end of the run.
-
-        Args:
-            run: a training run.
-            network: which of its networks.
-            lipschitz: Lip(f_T) or an upper bound of it, on any domain.
-            subject: which run this is about.
-
-        Returns:
-            The `Verdict`.
-        """
-        return Verdict(
-            theorem=self.label,
-            title=self.title,
-            quantity="Lipschitz constant at the last step",
-            hypotheses=(finite_steps(run, network),),
-            bound=float(self.bound(run)[-1, network]),
-            measured=lipschitz,
-            subject=subject,
-        )
 
 
 @dataclass(frozen=True)

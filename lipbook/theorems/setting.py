@@ -16,6 +16,20 @@ from lipbook.networks import Ensemble
 Number = TypeVar("Number", float, np.ndarray)
 
 
+def check_one_output(argument: str, output_dim: int) -> None:
+    """Raise ValueError unless there is one output.
+
+    Args:
+        argument: the networks' name, as an argument.
+        output_dim: k.
+    """
+    if output_dim != 1:
+        raise ValueError(
+            f"`{argument}` must have one output for the theorems on descent. "
+            f"Got {output_dim}. Look at one output at a time."
+        )
+
+
 @dataclass(frozen=True)
 class Setting:
     """Hold what is known of a training problem before its first step; one output.
@@ -56,11 +70,7 @@ class Setting:
         Raises:
             ValueError: the networks have several outputs.
         """
-        if ensemble.output_dim != 1:
-            raise ValueError(
-                "`ensemble` must have one output for the theorems on descent. "
-                f"Got {ensemble.output_dim}. Look at one output at a time."
-            )
+        check_one_output("ensemble", ensemble.output_dim)
         targets = y.reshape(-1).double()
         return cls(
             activation=ensemble.activation,

@@ -130,3 +130,8 @@ def energy_share(risk: np.ndarray, mass: np.ndarray) -> np.ndarray:
     """Return 2R/S, infinite where S = 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(mass > 0, 2.0 * risk / mass, np.inf)
+
+
+def first_norm(run: DescentRecord, network: int) -> float:
+    """Return u₀ = ‖Θ₀‖ of one network."""
+    return float(run.checkpoints[0].parameter_norm()[network])

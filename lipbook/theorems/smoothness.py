@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from lipbook.descent_loop import Measure, N
 from lipbook.gradients import risk_and_gradient
-from lipbook.networks import BLOCKS, Ensemble
+from lipbook.networks import Ensemble
 from lipbook.theorems.refusal import refuse
 from lipbook.theorems.setting import Setting
 from lipbook.theorems.smallest_gradient import (
@@ -125,6 +126,61 @@ def norm_bounds(run: TrainingRun, network: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """Hold by how much the gradient differs between two networks.
+
+    Attributes:
+        turned: ‖∇R(Θ) − ∇R(Θ')‖/‖Θ − Θ'‖, 0 where the two are one.
+        norm: the larger of ‖Θ‖ and ‖Θ'‖.
+        risk: the smaller of the two risks.
+    """
+
+    turned: float
+    norm: float
+    risk: float
+
+    @classmethod
+    def between(cls, here: N, there: N, measure: Measure[N]) -> Turn:
+        """Measure two networks.
+
+        Args:
+            here: Θ, of size one.
+            there: Θ', of the same shape.
+            measure: networks ↦ R and the gradient by block.
+        """
+        (one_risk, one), (other_risk, other) = measure(here), measure(there)
+        turned = sum(float((one[n] - other[n]).square().sum()) for n in here.names)
+        both = zip(here.blocks(), there.blocks(), strict=True)
+        moved = sum(float((a - b).square().sum()) for a, b in both)
+        return cls(
+            turned=(turned / moved) ** 0.5 if moved > 0 else 0.0,
+            norm=max(float(each.parameter_norm()[0]) for each in (here, there)),
+            risk=min(float(one_risk[0]), float(other_risk[0])),
+        )
+
+    def verdict(
+        self, statement: type, smooth: Hypothesis, bound: float | None, subject: str
+    ) -> Verdict:
+        """Return what a statement on smoothness says of the two.
+
+        Args:
+            statement: has the `label` and the `title`.
+            smooth: its hypothesis on σ.
+            bound: of `turned`, None where σ is not smooth.
+            subject: which pair this is about.
+        """
+        return Verdict(
+            theorem=statement.label,  # type: ignore[attr-defined]
+            title=statement.title,  # type: ignore[attr-defined]
+            quantity="change of the gradient per length of the step",
+            hypotheses=(smooth,),
+            bound=bound,
+            measured=self.turned,
+            subject=subject,
+        )
+
+
+@dataclass(frozen=True)
 class LocalSmoothness:
     """Bound by how much the gradient of the risk differs between two points of a ball.
 
@@ -171,20 +227,9 @@ class LocalSmoothness:
             The `Verdict`; measured is ‖∇R(Θ) − ∇R(Θ')‖/‖Θ − Θ'‖.
         """
         holds = smooth_activation(setting)
-        ends = [risk_and_gradient(each, *data, setting.loss) for each in (here, there)]
-        turned = sum((ends[0][1][n] - ends[1][1][n]).square().sum() for n in BLOCKS)
-        moved = sum((getattr(here, n) - getattr(there, n)).square().sum() for n in BLOCKS)
-        norm = max(float(each.parameter_norm()[0]) for each in (here, there))
-        risk = min(float(end[0][0]) for end in ends)
-        return Verdict(
-            theorem=self.label,
-            title=self.title,
-            quantity="change of the gradient per length of the step",
-            hypotheses=(holds,),
-            bound=self.bound(setting, norm, risk) if holds.holds else None,
-            measured=float(turned / moved) ** 0.5 if moved > 0 else 0.0,
-            subject=subject,
-        )
+        turn = Turn.between(here, there, lambda n: risk_and_gradient(n, *data, setting.loss))
+        bound = self.bound(setting, turn.norm, turn.risk) if holds.holds else None
+        return turn.verdict(LocalSmoothness, holds, bound, subject)
 
 
 @dataclass(frozen=True)

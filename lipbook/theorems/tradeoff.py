@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lipbook.theorems.convergence import first_norm
 from lipbook.theorems.descent import finite_steps, sufficient_decrease
 from lipbook.theorems.growth import GradientGrowth
 from lipbook.theorems.setting import Setting
-from lipbook.theorems.smallest_gradient import named, risk_fall, smallest_squared_gradient
+from lipbook.theorems.smallest_gradient import (
+    first_norm,
+    named,
+    risk_fall,
+    smallest_squared_gradient,
+)
 from lipbook.theorems.verdict import Verdict
 from lipbook.training import TrainingRun
 
